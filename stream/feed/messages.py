@@ -1,0 +1,207 @@
+"""The messages of the feed, version 1: the only definition of what subscribers receive.
+
+The JSON Schema in `schema.json` beside this file is made from these types (`python -m stream.feed.messages`), and a
+test holds the two together.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+VERSION = 1
+SCHEMA_PATH = Path(__file__).parent / "schema.json"
+
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, Meta(ge=0)]
+Reason = Literal["no_face", "silence", "stale", "uncertain"]
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
+    """What every message carries.
+
+    Attributes:
+        v: Version of the protocol.
+        stream: Name of the stream.
+        seq: Counts the messages of this topic from 0; a subscriber sees its own losses in it.
+        t: Media seconds.
+        stamp: Wall clock when the message was published, UTC, RFC 3339 with milliseconds.
+    """
+
+    v: Literal[1] = VERSION  # type: ignore[assignment]
+    stream: str
+    seq: Count
+    t: float
+    stamp: str
+
+
+class Session(_Message, frozen=True, kw_only=True, tag="session"):
+    """Topic `session/<stream>`: at the start, and to each late joiner.
+
+    Attributes:
+        session: Unique id of this run of the stream; changes when a publisher restarts.
+        origin: Wall clock of t = 0, UTC, RFC 3339 with milliseconds.
+        labels: Order of the labels.
+        recogniser: Name of the bundle.
+        bundle: First 16 hexadecimal digits of the bundle's SHA-256.
+        engine: Backend that runs its graphs.
+        hop_s: Seconds between estimates.
+        n_segments: How many segments an estimate sums over.
+        alignment: `centered` or `causal`.
+        seed: Seed of the window draws.
+        source: The source, for a person.
+        notice: What a person who reads these estimates should know.
+    """
+
+    session: str
+    origin: str
+    labels: tuple[str, ...]
+    recogniser: str
+    bundle: str
+    engine: str
+    hop_s: float
+    n_segments: int
+    alignment: Literal["centered", "causal"]
+    seed: int
+    source: str
+    notice: str
+
+
+class WindowNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where one scored window came from.
+
+    Attributes:
+        frame: Media seconds of the video frame, or of the virtual one where there was none.
+        audio: Media seconds [start, end) of the audio interval.
+        offset: Seconds drawn between the frame and the audio's centre (or end, when causal).
+        face: Whether a face was scored.
+        voice: State of the audio: `present`, `silence`, `gap`, `no_track`.
+    """
+
+    frame: float
+    audio: tuple[float, float]
+    offset: float
+    face: bool
+    voice: Literal["present", "silence", "gap", "no_track"]
+
+
+class Estimate(_Message, frozen=True, kw_only=True, tag="estimate"):
+    """Topic `estimate/<stream>/<person>`: each hop. `t` is the media time of its newest segment's end.
+
+    Attributes:
+        span: Media seconds [start, end) that it speaks of.
+        age_ms: Capture of the newest sample it needed, to publishing; media at full speed has no age: null.
+        person: Stable id from 1; 0 is a voice that no single face can be given.
+        box: x, y, width, height in pixels of the newest face, or null.
+        posterior: Label to probability; sums to 1. Uniform where nothing could be scored.
+        label: The most probable label, or null when it abstains.
+        confidence: Calibrated probability that the label is right.
+        reason: Why it abstains, or null.
+        modalities: Weight that each modality had: `face`, `voice`.
+        windows: The windows summed, oldest first.
+        bundle: First 16 hexadecimal digits of the bundle's SHA-256.
+    """
+
+    span: tuple[float, float]
+    age_ms: float | None
+    person: Count
+    box: tuple[int, int, int, int] | None
+    posterior: dict[str, Fraction]
+    label: str | None
+    confidence: Fraction
+    reason: Reason | None
+    modalities: dict[str, Fraction]
+    windows: tuple[WindowNote, ...]
+    bundle: str
+
+
+class Status(_Message, frozen=True, kw_only=True, tag="status"):
+    """Topic `status/<stream>`: each second of wall clock; also the heartbeat. Rates are over the last second.
+
+    Attributes:
+        frame_rate_hz: Frames that arrived from the source.
+        analysed_rate_hz: Frames that perception analysed.
+        hop_rate_hz: Hops that were scored.
+        persons: Persons tracked now.
+        drops: Queue name to all that it dropped so far.
+        overruns: Audio blocks that the device lost so far.
+        audio_gap_s: Seconds of audio that were never captured so far.
+        engine_ms: p50 and p99 of scoring one hop; null before the first.
+        age_ms: p50 and p99 of capture to publish; null at full speed.
+        drift_ppm: Of the microphone's clock; null where there is none.
+    """
+
+    frame_rate_hz: float
+    analysed_rate_hz: float
+    hop_rate_hz: float
+    persons: Count
+    drops: dict[str, Count]
+    overruns: Count
+    audio_gap_s: float
+    engine_ms: tuple[float, float] | None
+    age_ms: tuple[float, float] | None
+    drift_ppm: float | None
+
+
+class Event(_Message, frozen=True, kw_only=True, tag="event"):
+    """Topic `event/<stream>`: as it happens.
+
+    Attributes:
+        kind: `face_found`, `face_lost`, `truncated`, `device_lost`, `device_back`, `engine`, `end`, ...
+        text: For a person.
+        person: Whom it concerns, or null.
+        totals: With `end`: what the stream amounted to (frames, estimates, drops, ...).
+    """
+
+    kind: str
+    text: str
+    person: Count | None = None
+    totals: dict[str, float] | None = None
+
+
+Message = Session | Estimate | Status | Event
+
+_DECODERS = {"json": msgspec.json.Decoder(Message), "msgpack": msgspec.msgpack.Decoder(Message)}
+CODECS = tuple(_DECODERS)
+
+
+def topic_of(message: Message) -> str:
+    """The topic that a message is published under."""
+    kind = type(message).__name__.lower()
+    if isinstance(message, Estimate):
+        return f"{kind}/{message.stream}/{message.person}"
+    return f"{kind}/{message.stream}"
+
+
+def encode(message: Message, codec: str = "json") -> bytes:
+    """A message as one JSON object or the same object in MessagePack.
+
+    Raises:
+        ValueError: If the codec is neither `json` nor `msgpack`.
+    """
+    if codec == "json":
+        return msgspec.json.encode(message)
+    if codec == "msgpack":
+        return msgspec.msgpack.encode(message)
+    raise ValueError(f"expected a codec of {', '.join(CODECS)}, got {codec!r}")
+
+
+def decode(payload: bytes) -> Message:
+    """A message from either codec: JSON objects begin with `{`, which is no MessagePack map.
+
+    Raises:
+        msgspec.DecodeError: If the payload is neither, or not a message of this version.
+    """
+    return _DECODERS["json" if payload[:1] == b"{" else "msgpack"].decode(payload)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of one message."""
+    described: dict[str, Any] = msgspec.json.schema(Message)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "emocast feed, version 1", **described}
+
+
+if __name__ == "__main__":
+    SCHEMA_PATH.write_text(json.dumps(schema(), indent=1) + "\n")

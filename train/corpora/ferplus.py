@@ -1,0 +1,53 @@
+"""FER+: the FER2013 pictures with ten votes each (Barsoum et al., 2016), in the layout of microsoft/FERPlus."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from train.corpora.items import CorpusError, Faces, check_split
+
+COLUMNS = (
+    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
+)  # fmt: skip
+FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
+USAGES = {"train": ("Training",), "valid": ("PublicTest",), "test": ("PrivateTest",), "all": tuple(FOLDERS)}
+N_LABELS = 7
+
+
+def read(folder: Path, split: str) -> Faces:
+    """The pictures of a split whose most votes of all ten are for one of the seven labels.
+
+    A picture whose majority is contempt, unknown or `not a face` is left out; a tie goes to the label that stands
+    first in the file. Usage `all` takes the splits that the folder holds.
+
+    Raises:
+        CorpusError: If the table or a picture that it names is missing or unreadable.
+    """
+    table = folder / "fer2013new.csv"
+    if not table.is_file():
+        raise CorpusError(f"expected FER+ with its table at {table}, found none; give the folder that holds it")
+    with table.open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["Usage"] in USAGES[check_split(split)]]
+    images, votes, names, missing = [], [], [], []
+    for row in rows:
+        counts = np.array([float(row[column]) for column in COLUMNS], dtype=np.float32)
+        if not row["Image name"] or counts.argmax() >= N_LABELS:
+            continue
+        path = folder / "data" / FOLDERS[row["Usage"]] / row["Image name"]
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
+        if image is None or image.shape != (48, 48):
+            missing.append(path.name)
+            continue
+        images.append(image)
+        votes.append(counts[:N_LABELS])
+        names.append(path.name)
+    if missing:
+        raise CorpusError(
+            f"{len(missing)} of {len(missing) + len(names)} pictures of {folder} are missing or not 48 x 48: "
+            f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+        )
+    if not names:
+        raise CorpusError(f"{folder} holds no picture of split {split!r}")
+    return Faces(images=np.stack(images), votes=np.stack(votes), names=tuple(names))

@@ -1,0 +1,45 @@
+"""nEMO, acted Polish speech (Christop, 2024): `data.tsv` and `samples/SPEAKER_emotion_N`."""
+
+import csv
+from pathlib import Path
+
+from train.corpora.items import CorpusError, Utterance, find_audio, speaker_split
+
+LABEL_OF = {"neutral": 0, "happiness": 1, "surprised": 2, "sadness": 3, "anger": 4, "fear": 6}
+TRAIN = frozenset({"WR0", "MP0", "IC0", "KD0", "TP0"})
+VALID = frozenset({"KS0", "MK0"})
+
+
+def read(folder: Path) -> list[Utterance]:
+    """Every utterance of the table whose file is there.
+
+    Raises:
+        CorpusError: If the table is missing, or names files that are not in `samples`.
+    """
+    table = folder / "data.tsv"
+    if not table.is_file():
+        raise CorpusError(f"expected nEMO with its table at {table}, found none; give the folder that holds it")
+    with table.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    utterances, missing = [], []
+    for row in rows:
+        stem, speaker = Path(row["file_id"]).stem, row["speaker_id"].strip()
+        path = find_audio(folder / "samples" / stem)
+        if path is None:
+            missing.append(row["file_id"])
+            continue
+        utterances.append(
+            Utterance(
+                name=f"nemo/{stem}",
+                path=path,
+                speaker=f"nemo/{speaker}",
+                label=LABEL_OF[row["emotion"]],
+                split="train" if speaker in TRAIN else speaker_split(speaker, VALID, frozenset({speaker})),
+            )
+        )
+    if missing:
+        raise CorpusError(
+            f"{len(missing)} of {len(rows)} files that {table} names are not in samples: "
+            f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+        )
+    return utterances

@@ -1,0 +1,28 @@
+"""RAVDESS speech (Livingstone and Russo, 2018): `Actor_AA/03-01-EE-II-SS-RR-AA`, EE the emotion."""
+
+from pathlib import Path
+
+from train.corpora.items import Utterance, list_audio, speaker_split
+
+# Neutral, calm (nearest to neutral), happy, sad, angry, fearful, disgust, surprised.
+LABEL_OF = {"01": 0, "02": 0, "03": 1, "04": 3, "05": 4, "06": 6, "07": 5, "08": 2}
+VALID = frozenset({"17", "18", "19", "20"})
+TEST = frozenset({"21", "22", "23", "24"})
+
+
+def read(folder: Path) -> list[Utterance]:
+    """Every utterance of the actors there. Raises CorpusError where there is none."""
+    utterances = []
+    for path in list_audio(folder, "Actor_*/03-01-*"):
+        fields = path.stem.split("-")
+        actor = fields[6]
+        utterances.append(
+            Utterance(
+                name=f"ravdess/{path.stem}",
+                path=path,
+                speaker=f"ravdess/{actor}",
+                label=LABEL_OF[fields[2]],
+                split=speaker_split(actor, VALID, TEST),
+            )
+        )
+    return utterances

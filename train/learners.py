@@ -1,0 +1,122 @@
+"""What each stage of the temporal recogniser learns from: faces, voices, and pairs of both.
+
+FER+ has no voices and the speech corpora here no faces. The last stage pairs a face and a voice of the same label:
+class-matched pairs, of two different people. Figures from such pairs are named so wherever they stand.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stream.windows import Alignment, WindowScheme
+from train import augment
+from train.corpora.items import Faces
+from train.frontends import normalise_log_mel, standardise
+from train.models.temporal import AudioVisualNetwork
+from train.voices import Voices, random_windows, windows_of
+
+SCHEMES = (WindowScheme(alignment=Alignment.CENTERED), WindowScheme(alignment=Alignment.CAUSAL))
+
+
+def balanced(labels: np.ndarray, n_drawn: int, power: float, seed: int) -> np.ndarray:
+    """Draw `n_drawn` indices, each item with odds of its label's count to the power -`power`; (n_drawn,) int64."""
+    _, label, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    odds = 1.0 / counts[label] ** power
+    return np.random.default_rng(seed).choice(len(labels), n_drawn, p=odds / odds.sum())
+
+
+class FaceLearner(nn.Module):
+    """The face branch and its head against the raters' distribution (FER+'s probability labels)."""
+
+    def __init__(self, network: AudioVisualNetwork, train: Faces, valid: Faces, *, seed: int, batch_size: int,
+                 sizes_px: tuple[int, ...]) -> None:  # fmt: skip
+        super().__init__()
+        self.face, self.head, self.dropout = network.face, network.face_head, network.dropout
+        self._train, self._valid = train, valid
+        self._seed, self._batch_size, self._sizes_px = seed, batch_size, sizes_px
+
+    def n_batches(self) -> int:
+        return len(self._train.names) // self._batch_size
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        generator = torch.Generator().manual_seed(self._seed * 100_003 + epoch)
+        n_drawn = self.n_batches() * self._batch_size
+        if epoch % 4 == 3:  # each fourth epoch looks at rare labels more often
+            order = balanced(self._train.majority, n_drawn, 0.5, self._seed + epoch)
+        else:
+            order = torch.randperm(len(self._train.names), generator=generator)[:n_drawn].numpy()
+        size_px = self._sizes_px[min(epoch, len(self._sizes_px) - 1)]
+        for at in range(0, n_drawn, self._batch_size):
+            chosen = order[at : at + self._batch_size]
+            images = torch.from_numpy(self._train.images[chosen])
+            yield augment.faces(images, size_px, generator), torch.from_numpy(self._train.targets[chosen])
+
+    def forward(self, grey: Tensor, targets: Tensor) -> Tensor:
+        logits = self.head(self.dropout(self.face.encode(grey.contiguous(memory_format=torch.channels_last))))
+        return F.cross_entropy(logits.float(), targets)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        grey = torch.from_numpy(self._valid.images).unsqueeze(1).float()
+        logits = torch.cat([self.head(self.face.encode(standardise(part))) for part in grey.split(256)])
+        right = logits.argmax(1).numpy() == self._valid.majority
+        per_label = [right[self._valid.majority == label].mean() for label in np.unique(self._valid.majority)]
+        return {"accuracy": float(right.mean()), "uar": float(np.mean(per_label))}
+
+
+class VoiceLearner(nn.Module):
+    """The voice branch and its head on windows drawn by the temporal-offset scheme, one label an utterance."""
+
+    def __init__(self, network: AudioVisualNetwork, train: Voices, valid: Voices, *, seed: int, batch_size: int,
+                 n_batches: int, smoothing: float, mixup: float) -> None:  # fmt: skip
+        super().__init__()
+        self.voice, self.head, self.dropout = network.voice, network.voice_head, network.dropout
+        self._train, self._valid = train, valid
+        self._seed, self._batch_size, self._n_batches = seed, batch_size, n_batches
+        self._smoothing, self._mixup = smoothing, mixup
+        corpus = [u.name.split("/")[0] for u in train.utterances]
+        self._group = np.array([f"{c}/{u.label}" for c, u in zip(corpus, train.utterances, strict=True)])
+
+    def n_batches(self) -> int:
+        return self._n_batches
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        generator = torch.Generator().manual_seed(self._seed * 100_003 + epoch)
+        n_drawn = self._n_batches * self._batch_size
+        order = balanced(self._group, n_drawn, 0.5, self._seed * 100_003 + epoch)
+        n_samples = SCHEMES[0].n_samples(16_000)
+        for at in range(0, n_drawn, self._batch_size):
+            chosen = order[at : at + self._batch_size]
+            wide = random_windows(self._train, list(chosen), SCHEMES, self._seed * 100_003 + epoch * 997 + at, 26_880)
+            with torch.no_grad():
+                waves = augment.voices(torch.from_numpy(wide), n_samples, generator)
+                mels = augment.log_mel(self.voice.frontend(waves), generator)
+                views = augment.mask(normalise_log_mel(mels), generator)
+            targets = F.one_hot(torch.from_numpy(self._train.labels[chosen]), self.head.out_features).float()
+            if self._mixup:
+                views, targets = _mix(views, targets, self._mixup, self._seed * 7 + epoch * 1009 + at)
+            yield views, targets
+
+    def forward(self, views: Tensor, targets: Tensor) -> Tensor:
+        logits = self.head(self.dropout(self.voice.encode(views.contiguous(memory_format=torch.channels_last))))
+        return F.cross_entropy(logits.float(), targets, label_smoothing=self._smoothing)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        scores: dict[str, list[bool]] = {}
+        for samples, utterance in zip(self._valid.samples, self._valid.utterances, strict=True):
+            windows = torch.from_numpy(windows_of(samples, utterance.name, SCHEMES[0], 0))
+            posterior = self.head(self.voice(windows)).softmax(1).sum(0)
+            scores.setdefault(utterance.name.split("/")[0], []).append(int(posterior.argmax()) == utterance.label)
+        return {corpus: float(np.mean(right)) for corpus, right in scores.items()}
+
+
+def _mix(views: Tensor, targets: Tensor, alpha: float, seed: int) -> tuple[Tensor, Tensor]:
+    # mixup (Zhang et al., 2018), half of the batch with the other half of itself reversed
+    generator = np.random.default_rng(seed)
+    share = torch.from_numpy(np.maximum(s := generator.beta(alpha, alpha, len(views)), 1 - s)).float()
+    wide = share.reshape(-1, 1, 1, 1)
+    return views * wide + views.flip(0) * (1 - wide), targets * share[:, None] + targets.flip(0) * (1 - share[:, None])
