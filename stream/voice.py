@@ -14,6 +14,7 @@ class VoiceState(StrEnum):
     SILENCE = "silence"  # the track runs, nobody speaks
     GAP = "gap"  # too little of the interval was captured
     NO_TRACK = "no_track"  # the stream has no audio at all
+    SHARED = "shared"  # several faces are in view, and whose voice it is cannot be told
 
 
 def peak_level_dbfs(samples: np.ndarray, rate_hz: int) -> float:

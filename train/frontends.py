@@ -19,6 +19,8 @@ class GreyFace(nn.Module):
     Standardising each crop removes exposure and contrast; luma removes white balance.
     """
 
+    luma: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).reshape(1, 1, 1, 3), persistent=False)
@@ -41,6 +43,9 @@ class LogMel(nn.Module):
     Periodic Hann window, no padding: n_frames = 1 + (n_samples - window) // hop. Slaney's mel scale and area
     normalisation, as `librosa.feature.melspectrogram(center=False)` has them.
     """
+
+    basis: Tensor
+    mel: Tensor
 
     def __init__(
         self,

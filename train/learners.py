@@ -120,3 +120,62 @@ def _mix(views: Tensor, targets: Tensor, alpha: float, seed: int) -> tuple[Tenso
     share = torch.from_numpy(np.maximum(s := generator.beta(alpha, alpha, len(views)), 1 - s)).float()
     wide = share.reshape(-1, 1, 1, 1)
     return views * wide + views.flip(0) * (1 - wide), targets * share[:, None] + targets.flip(0) * (1 - share[:, None])
+
+
+class PairLearner(nn.Module):
+    """The head of both modalities on class-matched pairs, the branches as the other stages left them.
+
+    The head begins as the sum of the two single heads, which is right where a face and a voice of one label are
+    independent, and learns from there how far each can be trusted.
+    """
+
+    def __init__(self, network: AudioVisualNetwork, faces: tuple[Faces, Faces], voices: tuple[Voices, Voices], *,
+                 seed: int, batch_size: int, n_batches: int) -> None:  # fmt: skip
+        super().__init__()
+        self.head, self.dropout = network.both_head, network.dropout
+        with torch.no_grad():
+            self.head.weight.copy_(torch.cat([network.face_head.weight, network.voice_head.weight], 1))
+            self.head.bias.copy_(network.face_head.bias + network.voice_head.bias)
+        self._branches = (network.face.eval(), network.voice.eval())  # a tuple: not trained, not averaged
+        self._train, self._valid = (faces[0], voices[0]), (faces[1], voices[1])
+        self._seed, self._batch_size, self._n_batches = seed, batch_size, n_batches
+
+    def n_batches(self) -> int:
+        return self._n_batches
+
+    @torch.no_grad()
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        faces, voices = self._train
+        face, voice = self._branches
+        generator = torch.Generator().manual_seed(self._seed * 100_003 + epoch)
+        chooser = np.random.default_rng(self._seed * 100_003 + epoch)
+        of_label = {label: np.flatnonzero(voices.labels == label) for label in np.unique(voices.labels)}
+        usable = np.flatnonzero(np.isin(faces.majority, list(of_label)))
+        for step in range(self._n_batches):
+            seed = self._seed * 100_003 + epoch * 997 + step
+            chosen = usable[balanced(faces.majority[usable], self._batch_size, 0.5, seed)]
+            labels = faces.majority[chosen]
+            spoken = [int(chooser.choice(of_label[label])) for label in labels]
+            grey = augment.faces(torch.from_numpy(faces.images[chosen]), faces.images.shape[1], generator)
+            wide = torch.from_numpy(random_windows(voices, spoken, SCHEMES, seed, 26_880))
+            waves = augment.voices(wide, SCHEMES[0].n_samples(16_000), generator)
+            views = normalise_log_mel(augment.log_mel(voice.frontend(waves), generator))
+            yield torch.cat([face.encode(grey), voice.encode(views)], 1), torch.from_numpy(labels)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self.head(self.dropout(features)).float(), labels, label_smoothing=0.05)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        faces, voices = self._valid
+        face, voice = self._branches
+        grey = standardise(torch.from_numpy(faces.images).unsqueeze(1).float())
+        seen = torch.cat([face.encode(part) for part in grey.split(256)])
+        waves = torch.from_numpy(random_windows(voices, list(range(len(voices.samples))), SCHEMES, 0, 20_480))
+        heard = torch.cat([voice(part) for part in waves.split(256)])
+        chooser, right = np.random.default_rng(0), []
+        for label in np.unique(voices.labels):
+            looks, sounds = np.flatnonzero(faces.majority == label), np.flatnonzero(voices.labels == label)
+            pair = torch.cat([seen[looks], heard[chooser.choice(sounds, len(looks))]], 1)
+            right.append((self.head(pair).argmax(1) == int(label)).float().mean().item())
+        return {"uar_one_window": float(np.mean(right))}

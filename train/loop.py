@@ -84,7 +84,7 @@ def fit(fabric: Fabric, learner: nn.Module, config: LoopConfig, folder: Path) ->
             line: dict[str, Any] = {"epoch": epoch + 1, "loss": total / n_batches}
             if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs:
                 averaged.module.eval()
-                line |= averaged.module.evaluate()
+                line |= averaged.module.evaluate()  # type: ignore[operator]
             line["seconds"] = time.monotonic() - began
             if fabric.is_global_zero:
                 _record(folder, line)

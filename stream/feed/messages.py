@@ -77,14 +77,15 @@ class WindowNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         audio: Media seconds [start, end) of the audio interval.
         offset: Seconds drawn between the frame and the audio's centre (or end, when causal).
         face: Whether a face was scored.
-        voice: State of the audio: `present`, `silence`, `gap`, `no_track`.
+        voice: State of the audio: `present`, `silence`, `gap`, `no_track`, or `shared` where several faces are in
+            view and whose voice it is cannot be told.
     """
 
     frame: float
     audio: tuple[float, float]
     offset: float
     face: bool
-    voice: Literal["present", "silence", "gap", "no_track"]
+    voice: Literal["present", "silence", "gap", "no_track", "shared"]
 
 
 class Estimate(_Message, frozen=True, kw_only=True, tag="estimate"):
@@ -163,8 +164,9 @@ class Event(_Message, frozen=True, kw_only=True, tag="event"):
 
 Message = Session | Estimate | Status | Event
 
-_DECODERS = {"json": msgspec.json.Decoder(Message), "msgpack": msgspec.msgpack.Decoder(Message)}
-CODECS = tuple(_DECODERS)
+_JSON: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_MSGPACK: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+CODECS = ("json", "msgpack")
 
 
 def topic_of(message: Message) -> str:
@@ -194,7 +196,7 @@ def decode(payload: bytes) -> Message:
     Raises:
         msgspec.DecodeError: If the payload is neither, or not a message of this version.
     """
-    return _DECODERS["json" if payload[:1] == b"{" else "msgpack"].decode(payload)
+    return _JSON.decode(payload) if payload[:1] == b"{" else _MSGPACK.decode(payload)
 
 
 def schema() -> dict[str, Any]:

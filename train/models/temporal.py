@@ -46,7 +46,7 @@ class TemporalConfig:
     n_samples: int = 20_480
     face_widths: tuple[int, ...] = (32, 64, 128, 256)
     face_blocks: tuple[int, ...] = (1, 2, 2, 1)
-    voice_widths: tuple[int, ...] = (32, 64, 128, 160)
+    voice_widths: tuple[int, ...] = (32, 64, 128, 192)
     voice_blocks: tuple[int, ...] = (1, 1, 1, 1)
     dropout: float = 0.3
     n_networks: int = 1

@@ -1,0 +1,80 @@
+"""Settings of a session: the names of the command line and of a TOML file, with their one default each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.bundle import Bundle
+from stream.feed.messages import CODECS
+from stream.feed.publisher import DEFAULT_ADDRESS
+from stream.windows import NS_PER_S, Alignment, WindowScheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """How a stream is analysed.
+
+    Attributes:
+        model: A shipped bundle's name, or a bundle folder.
+        engine: `auto`, or a backend by name.
+        threads: Threads inside an operator of an engine.
+        seed: Seed of the window draws; the same recording and seed give the same windows.
+        alignment: `centered` or `causal`; unset takes the bundle's first.
+        analysis_hz: Video frames analysed per second of media; frames beyond that rate are passed over.
+    """
+
+    model: str = "default"
+    engine: str = "auto"
+    threads: int = 1
+    seed: int = 0
+    alignment: Alignment | None = None
+    analysis_hz: float = 12.5
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads: expected 1 or more, got {self.threads}")
+        if not 4 <= self.analysis_hz <= 1000:
+            raise ValueError(f"analysis_hz: expected 4 to 1000 frames a second, got {self.analysis_hz}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedConfig:
+    """Where messages go.
+
+    Attributes:
+        feed: Whether to publish on ZeroMQ at all (`--no-feed`).
+        address: Where to publish.
+        codec: `json` or `msgpack`.
+        insecure: Allows an address other than loopback without keys.
+        out: Also write every message to this file, one JSON object a line.
+    """
+
+    feed: bool = True
+    address: str = DEFAULT_ADDRESS
+    codec: str = "json"
+    insecure: bool = False
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise ValueError(f"codec: expected {' or '.join(CODECS)}, got {self.codec!r}")
+
+
+def window_scheme(bundle: Bundle, alignment: Alignment | None) -> WindowScheme:
+    """The bundle's window scheme, in the alignment asked for or its first.
+
+    Raises:
+        ValueError: If the recogniser was not trained with that alignment.
+    """
+    scheme = bundle.manifest.scheme
+    wanted = alignment or Alignment(scheme.alignments[0])
+    if wanted.value not in scheme.alignments:
+        raise ValueError(
+            f"alignment: {bundle.manifest.name} was trained with {' and '.join(scheme.alignments)}, got {wanted.value}"
+        )
+    return WindowScheme(
+        segment_ns=round(scheme.segment_s * NS_PER_S),
+        audio_ns=round(scheme.audio_s * NS_PER_S),
+        jitter_ns=round(scheme.jitter_s * NS_PER_S),
+        alignment=wanted,
+        n_segments=scheme.n_segments,
+    )

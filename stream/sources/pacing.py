@@ -1,0 +1,38 @@
+"""How fast a recorded source hands out its items."""
+
+import threading
+from enum import StrEnum
+
+from stream.clock import Clock
+
+
+class Speed(StrEnum):
+    """The pace of a recorded source."""
+
+    REALTIME = "realtime"  # each item when it would have arrived live
+    MAX = "max"  # as fast as the reader takes them
+
+
+class Pacer:
+    """Holds each item back until it is due; the first call sets media time 0 to now less its own due time.
+
+    A reader that was slow is served at once until it has caught up: due times are never shifted.
+    """
+
+    def __init__(self, speed: Speed, clock: Clock) -> None:
+        self._paced = speed is Speed.REALTIME
+        self._clock = clock
+        self._origin_ns: int | None = None
+
+    def start(self) -> None:
+        """Say that media time 0 is now."""
+        self._origin_ns = self._clock.now_ns()
+
+    def await_due(self, due_ns: int, stop: threading.Event) -> None:
+        """Return when media time `due_ns` has come, or `stop` is set. At `max` speed, return at once."""
+        if not self._paced:
+            return
+        if self._origin_ns is None:
+            self.start()
+        assert self._origin_ns is not None
+        self._clock.wait_until(self._origin_ns + due_ns, stop)

@@ -1,0 +1,163 @@
+"""The wire format: two codecs that say the same, a committed schema, and lines that must stay readable."""
+
+import json
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.feed.messages import (
+    CODECS,
+    SCHEMA_PATH,
+    Estimate,
+    Event,
+    Message,
+    Session,
+    Status,
+    WindowNote,
+    decode,
+    encode,
+    schema,
+    topic_of,
+)
+
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+# Frozen: a subscriber written against version 1 reads these, whatever happens to the types.
+GOLDEN = (
+    '{"type":"session","v":1,"stream":"clip.mp4","seq":0,"t":0.0,"stamp":"2026-01-31T12:00:00.000Z","session":"5f",'
+    '"origin":"2026-01-31T12:00:00.000Z","labels":["neutral","happiness"],"recogniser":"temporal",'
+    '"bundle":"0123456789abcdef","engine":"onnx","hop_s":0.25,"n_segments":10,"alignment":"centered","seed":0,'
+    '"source":"clip.mp4: h264 640 x 360","notice":"for research"}',
+    '{"type":"estimate","v":1,"stream":"clip.mp4","seq":7,"t":2.0,"stamp":"2026-01-31T12:00:02.700Z",'
+    '"span":[0.0,2.0],"age_ms":700.5,"person":1,"box":[10,20,30,40],"posterior":{"neutral":0.25,"happiness":0.75},'
+    '"label":"happiness","confidence":0.75,"reason":null,"modalities":{"face":0.5,"voice":0.5},'
+    '"windows":[{"frame":1.9,"audio":[1.25,2.53],"offset":-0.01,"face":true,"voice":"present"}],'
+    '"bundle":"0123456789abcdef"}',
+    '{"type":"estimate","v":1,"stream":"clip.mp4","seq":8,"t":2.25,"stamp":"2026-01-31T12:00:02.950Z",'
+    '"span":[0.0,2.25],"age_ms":null,"person":0,"box":null,"posterior":{"neutral":0.5,"happiness":0.5},'
+    '"label":null,"confidence":0.5,"reason":"no_face","modalities":{"face":0.0,"voice":0.0},"windows":[],'
+    '"bundle":"0123456789abcdef"}',
+    '{"type":"status","v":1,"stream":"clip.mp4","seq":1,"t":2.25,"stamp":"2026-01-31T12:00:03.000Z",'
+    '"frame_rate_hz":25.0,"analysed_rate_hz":12.5,"hop_rate_hz":4.0,"persons":1,"drops":{"frames":0},"overruns":0,'
+    '"audio_gap_s":0.0,"engine_ms":[9.5,20.0],"age_ms":null,"drift_ppm":null}',
+    '{"type":"event","v":1,"stream":"clip.mp4","seq":1,"t":9.9,"stamp":"2026-01-31T12:00:09.900Z","kind":"end",'
+    '"text":"the end","person":null,"totals":{"frames":248.0}}',
+)
+
+number = st.floats(allow_nan=False, allow_infinity=False)
+fraction = st.floats(0, 1)
+count = st.integers(0, 2**53)
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+head: dict[str, st.SearchStrategy[Any]] = {
+    "stream": st.from_regex(r"[A-Za-z0-9._-]{1,12}", fullmatch=True),
+    "seq": count,
+    "t": number,
+    "stamp": text,
+}
+notes = st.builds(WindowNote, audio=st.tuples(number, number), frame=number, offset=number)
+sessions = st.builds(
+    Session, **head, session=text, labels=st.lists(text).map(tuple), hop_s=number, n_segments=count, seed=count
+)
+estimates = st.builds(
+    Estimate,
+    **head,
+    span=st.tuples(number, number),
+    age_ms=st.none() | number,
+    person=count,
+    box=st.none() | st.tuples(*[st.integers(-(2**31), 2**31)] * 4),
+    posterior=st.dictionaries(text, fraction, max_size=7),
+    label=st.none() | text,
+    confidence=fraction,
+    modalities=st.dictionaries(text, fraction, max_size=2),
+    windows=st.lists(notes, max_size=3).map(tuple),
+)
+pairs = st.none() | st.tuples(number, number)
+statuses = st.builds(
+    Status,
+    **head,
+    frame_rate_hz=number,
+    analysed_rate_hz=number,
+    hop_rate_hz=number,
+    persons=count,
+    drops=st.dictionaries(text, count, max_size=3),
+    overruns=count,
+    audio_gap_s=number,
+    engine_ms=pairs,
+    age_ms=pairs,
+    drift_ppm=st.none() | number,
+)
+totals = st.none() | st.dictionaries(text, number, max_size=3)
+events = st.builds(Event, **head, kind=text, text=text, person=st.none() | count, totals=totals)
+messages = sessions | estimates | statuses | events
+
+
+@given(messages)
+def test_both_codecs_carry_the_same_message(message: Message) -> None:
+    as_json, as_msgpack = encode(message, "json"), encode(message, "msgpack")
+    assert decode(as_json) == message
+    assert decode(as_msgpack) == message
+    assert json.loads(as_json) == msgspec.msgpack.decode(as_msgpack)
+
+
+@given(messages)
+def test_every_message_fits_the_schema(message: Message) -> None:
+    VALIDATOR.validate(json.loads(encode(message)))
+
+
+def test_the_committed_schema_is_the_one_of_the_types() -> None:
+    assert json.loads(SCHEMA_PATH.read_text()) == schema()
+    jsonschema.Draft202012Validator.check_schema(schema())
+
+
+@pytest.mark.parametrize("line", GOLDEN)
+def test_golden_lines_decode_and_are_written_the_same_again(line: str) -> None:
+    message = decode(line.encode())
+    assert encode(message).decode() == line
+    assert decode(encode(message, "msgpack")) == message
+    VALIDATOR.validate(json.loads(line))
+
+
+def test_topics() -> None:
+    assert [topic_of(decode(line.encode())) for line in GOLDEN] == [
+        "session/clip.mp4",
+        "estimate/clip.mp4/1",
+        "estimate/clip.mp4/0",
+        "status/clip.mp4",
+        "event/clip.mp4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("v", 2),
+        ("type", "rumour"),
+        ("extra", 1),
+        ("confidence", 1.5),
+        ("seq", -1),
+        ("reason", "bored"),
+        ("box", [1, 2]),
+    ],
+)
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_is_no_message_is_refused_by_types_and_schema(codec: str, key: str, value: object) -> None:
+    altered = json.loads(GOLDEN[1]) | {key: value}
+    payload = json.dumps(altered).encode() if codec == "json" else msgspec.msgpack.encode(altered)
+    with pytest.raises(msgspec.DecodeError):
+        decode(payload)
+    assert not VALIDATOR.is_valid(altered)
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"hello", b"[]", b"\xff\xfe", b"{}", b"\x80"])
+def test_bytes_that_are_no_message_are_a_decode_error(payload: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(payload)
+
+
+def test_an_unknown_codec_is_named() -> None:
+    with pytest.raises(ValueError, match="expected a codec of json, msgpack, got 'xml'"):
+        encode(decode(GOLDEN[0].encode()), "xml")

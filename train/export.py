@@ -1,0 +1,103 @@
+"""Export: a trained temporal recogniser to the three graphs of a bundle, checked against torch on the exact files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from engines.onnx_runtime import OnnxEngine
+from train.models.temporal import AudioVisualNetwork
+
+OPSET = 20  # the newest that half precision and every TensorRT since 10.1 take
+TOLERANCE = 1e-4  # of posteriors and features, ONNX Runtime against torch
+
+
+class _FrameEncoder(nn.Module):
+    def __init__(self, network: AudioVisualNetwork) -> None:
+        super().__init__()
+        self.branch, self.head = network.face, network.face_head
+
+    def forward(self, crop: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.branch(crop)
+        return features, self.head(features).softmax(-1)
+
+
+class _AudioEncoder(nn.Module):
+    def __init__(self, network: AudioVisualNetwork) -> None:
+        super().__init__()
+        self.branch, self.head = network.voice, network.voice_head
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.branch(waveform)
+        return features, self.head(features).softmax(-1)
+
+
+class _Head(nn.Module):
+    def __init__(self, network: AudioVisualNetwork) -> None:
+        super().__init__()
+        self.head = network.both_head
+
+    def forward(self, face: Tensor, voice: Tensor) -> Tensor:
+        return self.head(torch.cat([face, voice], 1)).softmax(-1)
+
+
+def export(network: AudioVisualNetwork, folder: Path, crops: np.ndarray, waveforms: np.ndarray) -> float:
+    """Write `frame_encoder.onnx`, `audio_encoder.onnx` and `head.onnx`.
+
+    Args:
+        network: Trained, in evaluation mode.
+        folder: Where to write.
+        crops: (n, size_px, size_px, 3) uint8, real crops to check with.
+        waveforms: (n, n_samples) float32, real voice to check with; n is at least 2.
+
+    Returns:
+        The largest difference between ONNX Runtime and torch on these.
+
+    Raises:
+        ValueError: If it is above the tolerance, or an axis that should be free is not.
+    """
+    network = network.cpu().float().eval()
+    pixels, waves = torch.from_numpy(crops), torch.from_numpy(waveforms)
+    with torch.no_grad():
+        face, voice = network.face(pixels), network.voice(waves)
+    both = ["features", "posterior"]
+    return max(
+        _export(_FrameEncoder(network), folder / "frame_encoder.onnx", {"crop": pixels}, both),
+        _export(_AudioEncoder(network), folder / "audio_encoder.onnx", {"waveform": waves}, both),
+        _export(_Head(network), folder / "head.onnx", {"face": face, "voice": voice}, ["posterior"]),
+    )
+
+
+def _export(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: Sequence[str]) -> float:
+    module.eval()
+    program: Any = torch.onnx.export(
+        module,
+        # An example of one item would make the batch axis a constant.
+        tuple(tensor[:2] for tensor in inputs.values()),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(inputs),
+        output_names=list(outputs),
+        dynamic_shapes=tuple({0: "batch"} for _ in inputs),
+        verbose=False,
+    )
+    program.save(path, external_data=False)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    engine = OnnxEngine(path)
+    for spec in (*engine.inputs, *engine.outputs):
+        if not isinstance(spec.shape[0], str):
+            raise ValueError(f"{path.name}: expected a free batch axis, got {spec}")
+    with torch.no_grad():
+        expected = module(*inputs.values())
+    got = engine.run({name: tensor.numpy() for name, tensor in inputs.items()})
+    pairs = zip(outputs, expected if isinstance(expected, tuple) else (expected,), strict=True)
+    difference = max(float(np.abs(got[name] - tensor.numpy()).max()) for name, tensor in pairs)
+    if difference > TOLERANCE:
+        raise ValueError(
+            f"{path.name}: ONNX Runtime departs from torch by {difference:.2e}, at most {TOLERANCE} is right"
+        )
+    return difference
