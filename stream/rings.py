@@ -66,6 +66,11 @@ class AudioRing(_Ring):
         rate_hz: Sample rate.
         delivery: `wait` blocks the writer while it would overwrite samples that were not released; `drop_oldest`
             overwrites them and counts.
+
+    Attributes:
+        n_dropped: Real samples overwritten before the reader released them; always 0 under `wait`.
+        n_gap: Samples that the blocks written so far jumped over.
+        n_overlap: Samples left out of writes because their place was already taken or lies before index 0.
     """
 
     def __init__(self, capacity_s: float, *, rate_hz: int = RATE_HZ, delivery: Delivery) -> None:
@@ -78,7 +83,7 @@ class AudioRing(_Ring):
         self._end = 0
         self._advanced = 0
         self._released = 0
-        self._n_dropped = self._n_gap = self._n_overlap = 0
+        self.n_dropped = self.n_gap = self.n_overlap = 0
 
     @property
     def end(self) -> int:
@@ -91,24 +96,6 @@ class AudioRing(_Ring):
         """Index before which the reader wants nothing any more."""
         with self._changed:
             return self._released
-
-    @property
-    def n_dropped(self) -> int:
-        """Real samples overwritten before the reader released them; always 0 under `wait`."""
-        with self._changed:
-            return self._n_dropped
-
-    @property
-    def n_gap(self) -> int:
-        """Samples that the blocks written so far jumped over."""
-        with self._changed:
-            return self._n_gap
-
-    @property
-    def n_overlap(self) -> int:
-        """Samples left out of writes because their place was already taken or lies before index 0."""
-        with self._changed:
-            return self._n_overlap
 
     def write(self, block: AudioBlock) -> None:
         """Append a block; a jump forward leaves a gap, what lies before `end` is left out. The writer's thread.
@@ -125,10 +112,10 @@ class AudioRing(_Ring):
         with self._changed:
             self._check_open()
             n_taken = min(max(self._end - block.first, 0), len(samples))
-            self._n_overlap += n_taken
+            self.n_overlap += n_taken
             if n_taken < len(samples):
                 n_gap = max(block.first - self._end, 0)
-                self._n_gap += n_gap
+                self.n_gap += n_gap
                 self._append(None, n_gap)
                 self._append(samples[n_taken:], len(samples) - n_taken)
 
@@ -233,7 +220,7 @@ class AudioRing(_Ring):
     def _count_lost(self, size: int) -> None:
         first = max(self._end - self.capacity, self._released, 0)
         for place, _ in self._pieces(first, min(self._end + size - self.capacity, self._end)):
-            self._n_dropped += int(np.count_nonzero(self._real[place]))
+            self.n_dropped += int(np.count_nonzero(self._real[place]))
 
     def _pieces(self, first: int, last: int) -> list[tuple[slice, int]]:
         # Where [first, last), at most one capacity, lies in memory: (place, index of its first sample), in order.
@@ -254,6 +241,10 @@ class FrameRing(_Ring):
         capacity: Frames held.
         delivery: `wait` blocks the writer while every slot holds an unread frame; `drop_oldest` drops the oldest
             unread frame and counts it.
+
+    Attributes:
+        n_written: Frames written so far.
+        n_dropped: Frames that were overwritten unread; always 0 under `wait`.
     """
 
     def __init__(self, capacity: int, *, delivery: Delivery) -> None:
@@ -263,34 +254,22 @@ class FrameRing(_Ring):
         self.capacity = capacity
         self._slots: list[np.ndarray] = []
         self._times_ns = np.zeros(capacity, np.int64)
-        self._n_written = 0
+        self.n_written = 0
         self._n_passed = 0  # read or dropped
-        self._n_dropped = 0
+        self.n_dropped = 0
         self._advanced_ns = 0
-
-    @property
-    def n_written(self) -> int:
-        """Frames written so far."""
-        with self._changed:
-            return self._n_written
-
-    @property
-    def n_dropped(self) -> int:
-        """Frames that were overwritten unread; always 0 under `wait`."""
-        with self._changed:
-            return self._n_dropped
 
     @property
     def n_unread(self) -> int:
         """Frames that wait to be read."""
         with self._changed:
-            return self._n_written - self._n_passed
+            return self.n_written - self._n_passed
 
     @property
     def ended(self) -> bool:
         """Whether the ring is closed and every frame was read: `read` will return None for ever."""
         with self._changed:
-            return self._closed and self._n_passed == self._n_written
+            return self._closed and self._n_passed == self.n_written
 
     @property
     def advanced_ns(self) -> int:
@@ -316,18 +295,18 @@ class FrameRing(_Ring):
             raise ValueError(f"expected an image (height, width, 3) uint8, got {image.shape} {image.dtype}")
         with self._changed:
             self._check_open()
-            last_ns = self._times_ns[(self._n_written - 1) % self.capacity]
-            if self._n_written and frame.t_ns <= last_ns:
+            last_ns = self._times_ns[(self.n_written - 1) % self.capacity]
+            if self.n_written and frame.t_ns <= last_ns:
                 raise ValueError(f"expected a frame later than {last_ns} ns, got one at {frame.t_ns} ns")
             self._make_room()
-            slot = self._n_written % self.capacity
+            slot = self.n_written % self.capacity
             if not self._slots:
                 self._slots = [np.empty_like(image, order="C") for _ in range(self.capacity)]
             if self._slots[slot].shape != image.shape:
                 self._slots[slot] = np.empty_like(image, order="C")
             self._slots[slot][...] = image
             self._times_ns[slot] = frame.t_ns
-            self._n_written += 1
+            self.n_written += 1
             self._advanced_ns = max(self._advanced_ns, frame.t_ns)
             self._changed.notify_all()
 
@@ -344,10 +323,10 @@ class FrameRing(_Ring):
             Aborted: If the ring is or becomes aborted.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._aborted or self._closed or self._n_passed < self._n_written, timeout_s)
+            self._changed.wait_for(lambda: self._aborted or self._closed or self._n_passed < self.n_written, timeout_s)
             if self._aborted:
                 raise Aborted("the FrameRing was aborted")
-            if self._n_passed == self._n_written:
+            if self._n_passed == self.n_written:
                 return None
             frame = self._copy(self._n_passed)
             self._n_passed += 1
@@ -360,7 +339,7 @@ class FrameRing(_Ring):
         It knows the last `capacity` frames written. The image is a copy that the caller owns. Any thread may call.
         """
         with self._changed:
-            held = np.arange(max(self._n_written - self.capacity, 0), self._n_written)
+            held = np.arange(max(self.n_written - self.capacity, 0), self.n_written)
             n_until = int(np.searchsorted(self._times_ns[held % self.capacity], t_ns, side="right"))
             return self._copy(int(held[n_until - 1])) if n_until else None
 
@@ -370,10 +349,10 @@ class FrameRing(_Ring):
             self._check_open()
         elif not self._has_room():
             self._n_passed += 1
-            self._n_dropped += 1
+            self.n_dropped += 1
 
     def _has_room(self) -> bool:
-        return self._n_written - self._n_passed < self.capacity
+        return self.n_written - self._n_passed < self.capacity
 
     def _copy(self, number: int) -> VideoFrame:
         slot = number % self.capacity

@@ -20,7 +20,7 @@ from stream.feed.publisher import utc_now
 from stream.meters import Meters
 from stream.notes import end_message, estimate_message, event_message, session_message, status_message
 from stream.perception.faces import FacePerception
-from stream.perception.seen import PersonEvent, SeenFaces
+from stream.perception.seen import SeenFaces
 from stream.records import RATE_HZ, AudioBlock, Score, SourceEvent, SourceInfo, VideoFrame
 from stream.rings import Aborted, AudioRing, Delivery, FrameRing
 from stream.scoring import Scorer
@@ -28,6 +28,7 @@ from stream.windows import NS_PER_S, sample_index
 
 STATUS_S = 1.0
 AUDIO_S = 10.0  # held while video is analysed; a source never runs further ahead than this
+BLOCK_NS = NS_PER_S // 10  # no source hands out longer audio blocks
 N_FRAMES = 64  # captured frames that wait for perception
 N_SEEN = 256  # analysed frames that wait for their segment
 STALL_S = 0.05  # without a new frame for so long, perception passes on how far the source has come
@@ -107,11 +108,11 @@ class Session:
             match item:
                 case VideoFrame() if self._frames is not None:
                     self._frames.write(item)
-                    self._advance_audio(item.t_ns)
+                    self._advance_audio(item.t_ns - BLOCK_NS)
                     self._meters.count("frames")
                 case AudioBlock() if self._audio is not None:
-                    self._advance_video(item.first * NS_PER_S // RATE_HZ)
                     self._audio.write(item)
+                    self._advance_video((item.first + len(item.samples)) * NS_PER_S // RATE_HZ)
                 case SourceEvent():
                     self._source_events.append(item)
         for ring in (self._frames, self._audio):
@@ -119,7 +120,7 @@ class Session:
                 ring.close()
 
     def _advance_audio(self, t_ns: int) -> None:
-        # Items come in order of their start: sound that starts late, or pauses, must not hold up the picture.
+        # Items come in order of their end: sound that starts late, or pauses, must not hold up the picture.
         if self._audio is not None:
             self._audio.advance(sample_index(t_ns, RATE_HZ))
 
@@ -144,13 +145,7 @@ class Session:
                 self._seen.advance(frame.t_ns)
                 continue
             self._meters.count("analysed")
-            changes = tuple(
-                PersonEvent(
-                    t_ns=e.t_ns, kind=e.kind, text=f"person {e.person}: {e.kind.replace('_', ' ')}", person=e.person
-                )
-                for e in perception.events()
-            )
-            self._seen.append(faces, changes)
+            self._seen.append(faces, tuple(perception.events()))
         self._seen.close()
 
     # --- windows -> scoring -> aggregation -> feed, on the calling thread ---

@@ -25,8 +25,8 @@ STALE_S = 3.0  # without a message, heartbeats included
 REFRESH_S = 0.1
 GONE_S = 5.0  # media seconds after which a person without estimates leaves the view
 MAX_STREAMS, MAX_EVENTS = 4, 5
-BAR = 16  # characters of a probability of 1
-CARD = 38  # characters of a person's card
+BAR = 14  # characters of a probability of 1
+CARD = 36  # characters of a person's card: two fit into 80
 
 
 def watch(address: str, *, json_lines: bool, insecure: bool = False) -> int:
@@ -236,7 +236,7 @@ def _card(estimate: Estimate, order: tuple[str, ...], since_s: float) -> Rendera
     age_s = since_s + (estimate.age_ms or 0.0) / 1000
     foot = Text(_printable(f"{_weights(estimate)}  {age_s:.1f} s old".strip()), "dim", no_wrap=True)
     colour = "green" if estimate.label else "yellow"
-    title = Text(_printable(f"{_who(estimate.person)}: {_verdict(estimate).strip()}"), colour)
+    title = Text(_printable(f"{_who(estimate.person)}: {' '.join(_verdict(estimate).split())}"), colour)
     return Panel(Group(bars, foot), title=title, title_align="left", width=CARD, border_style=colour)
 
 

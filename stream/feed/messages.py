@@ -183,11 +183,15 @@ def encode(message: Message, codec: str = "json") -> bytes:
     Raises:
         ValueError: If the codec is neither `json` nor `msgpack`.
     """
-    if codec == "json":
-        return msgspec.json.encode(message)
-    if codec == "msgpack":
-        return msgspec.msgpack.encode(message)
-    raise ValueError(f"expected a codec of {', '.join(CODECS)}, got {codec!r}")
+    if codec not in CODECS:
+        raise ValueError(f"expected a codec of {', '.join(CODECS)}, got {codec!r}")
+    write = msgspec.json.encode if codec == "json" else msgspec.msgpack.encode
+    try:
+        return write(message)
+    except UnicodeEncodeError:  # the name of a file that is no UTF-8 must not end the feed
+        fields = ((name, getattr(message, name)) for name in message.__struct_fields__)
+        texts = {name: text.encode(errors="replace").decode() for name, text in fields if isinstance(text, str)}
+        return write(msgspec.structs.replace(message, **texts))
 
 
 def decode(payload: bytes) -> Message:

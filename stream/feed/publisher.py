@@ -338,6 +338,9 @@ class _Newest:
 class ZmqSink:
     """Publishes on an XPUB socket, and repeats the newest messages to those who join late.
 
+    A subscriber that does not read loses what exceeds its queue. One whose process stands still for ten seconds is cut
+    off and its queue freed; it connects again by itself, and is a late joiner then.
+
     Args:
         address: Where to listen; `tcp://127.0.0.1:*` takes any free port.
         codec: `json` or `msgpack`.

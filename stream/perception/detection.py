@@ -22,7 +22,7 @@ class Detection:
     """A face in an image.
 
     Attributes:
-        box: x, y, width, height in pixels; may reach over the image's edge.
+        box: x, y, width, height in pixels; ends at the image's edge where the face goes on.
         eyes: The subject's right eye (on the left of the image), then the left one, in pixels.
         score: The network's, in [0, 1].
     """
@@ -74,12 +74,12 @@ class FaceDetector:
         """Load the network. Raises networks.NetworkError where it cannot be had."""
         path = self._network or networks.find(NETWORK)
         self._task = task = load_face_task()
-        options = task.face_detector.FaceDetectorOptions(
-            base_options=task.base_options.BaseOptions(model_asset_path=str(path)),
+        options = task.options(
+            base_options=task.base_options(model_asset_path=str(path)),
             min_detection_confidence=self._min_score,
         )
         with without_log_chatter():
-            self._detector = task.face_detector.FaceDetector.create_from_options(options)
+            self._detector = task.detector.create_from_options(options)
             # MediaPipe logs again, once, when it first meets a tensor that is not aligned: in one of the first images.
             for _ in range(N_WARM_UP):
                 self.detect(np.zeros((128, 128, 3), np.uint8))
@@ -108,8 +108,7 @@ class FaceDetector:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise ValueError(f"expected an image (height, width, 3) uint8, got {image.shape} {image.dtype}")
         height, width = image.shape[:2]
-        module = self._task.image
-        found = self._detector.detect(module.Image(module.ImageFormat.SRGB, np.ascontiguousarray(image)))
+        found = self._detector.detect(self._task.image(self._task.image_format.SRGB, np.ascontiguousarray(image)))
         faces = [_detection(one, width, height) for one in found.detections]
         return sorted(faces, key=lambda face: (-face.score, face.box))
 

@@ -18,10 +18,11 @@ import av.logging
 
 from stream.clock import Clock, MonotonicClock
 from stream.records import AudioBlock, SourceEvent, SourceInfo, VideoFrame
+from stream.sources.container import check_local, closing_notes, cut_off, describe, pick, stream_name
+from stream.sources.decode import Decoder, Packets, Starved
 from stream.sources.errors import SourceError
 from stream.sources.pacing import Pacer, Speed
-from stream.sources.tracks import AudioTrack, Decoder, Packets, Starved, Track, VideoTrack, time_ns
-from stream.windows import NS_PER_S
+from stream.sources.tracks import AudioTrack, Track, VideoTrack
 
 __all__ = ["MediaSource", "SourceError", "Speed"]
 
@@ -29,10 +30,6 @@ Item = VideoFrame | AudioBlock | SourceEvent
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
-# Demuxers that read the length in the file. The others estimate it from bit rate or size, so it proves nothing.
-STATE_DURATION = {"mov", "matroska", "webm", "avi", "flv", "wav", "w64", "flac", "asf", "mxf", "aiff", "caf"}
-SHORT_S = 0.25  # a shortfall under this is a matter of how containers round
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters at least: C:\ is a drive
 
 
 class MediaSource:
@@ -54,9 +51,7 @@ class MediaSource:
         SourceError: On entering, if nothing can be played; and here, if the name is not fit for a topic.
     """
 
-    def __init__(
-        self, path_or_url: str, *, speed: Speed, name: str | None = None, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, path_or_url: str, *, speed: Speed, name: str | None = None, clock: Clock | None = None) -> None:
         self._target = str(path_or_url)
         self._name = stream_name(self._target) if name is None else name
         if not re.fullmatch(r"[A-Za-z0-9._-]+", self._name):
@@ -70,6 +65,7 @@ class MediaSource:
         self._packets: list[Packets] = []
         self._empty: list[str] = []
         self._zero_ns = 0
+        self._cut: str | None = None
         self._n_late = 0
         self._info: SourceInfo | None = None
 
@@ -79,6 +75,11 @@ class MediaSource:
         if self._info is None:
             raise RuntimeError("expected an open source: read .info inside its `with` block")
         return self._info
+
+    @property
+    def paced(self) -> bool:
+        """Whether items are held back until they are due."""
+        return self._pacer.paced
 
     def __enter__(self) -> Self:
         """Open, and decode the first item of each track.
@@ -112,23 +113,103 @@ class MediaSource:
         for name in self._empty:
             yield SourceEvent(t_ns=0, kind="empty_track", text=f"the {name} track holds nothing that decodes")
         self._pacer.start()
-        heads: list[tuple[int, VideoFrame | AudioBlock] | None] = [None] * len(self._tracks)
-        open_tracks = set(range(len(self._tracks)))
         last_ns = 0
-        while open_tracks and not self._stopped.is_set():
-            self._fill(heads, open_tracks)
-            ready = [k for k in open_tracks if heads[k] is not None]
-            if not ready:
-                continue
-            first = min(ready, key=lambda k: (heads[k][0], -k))  # type: ignore[index]  # audio is the later track
-            due_ns, item = heads[first]  # type: ignore[misc]
-            heads[first] = None
+        for due_ns, item in self._merged():
+            self._pacer.await_due(due_ns, self._stopped)
+            if self._stopped.is_set():
+                return
+            last_ns = due_ns
+            yield item
+        for kind, text in closing_notes(self._tracks, self._packets, self._cut, self._n_late):
+            yield SourceEvent(t_ns=last_ns, kind=kind, text=text)
+
+    def _merged(self) -> Iterator[tuple[int, VideoFrame | AudioBlock]]:
+        heads: dict[int, tuple[int, VideoFrame | AudioBlock]] = {}
+        running = set(range(len(self._tracks)))
+        last_ns = 0
+        while True:
+            for k in sorted(running - heads.keys()):
+                try:
+                    head = self._tracks[k].next(self._zero_ns)
+                except Starved:
+                    continue  # this track is too far behind to wait for
+                if head is None:
+                    running.discard(k)
+                else:
+                    heads[k] = head
+            if not heads:
+                return
+            # Audio first where both are due: what is known at a frame's time includes the audio until then.
+            first = min(heads, key=lambda k: (heads[k][0], isinstance(heads[k][1], VideoFrame)))
+            due_ns, item = heads.pop(first)
             if due_ns < last_ns:
                 self._n_late += 1
-                continue
-            last_ns = due_ns
-            self._pacer.await_due(due_ns, self._stopped)
-            if not self._stopped.is_set():
-                yield item
-        if not self._stopped.is_set():
-            yield from self._closing_events(last_ns)
+            else:
+                last_ns = due_ns
+                yield due_ns, item
+
+    def _open(self) -> None:
+        local = check_local(self._target)
+        container = self._open_container(local)
+        video, audio = pick(container, "video"), pick(container, "audio")
+        wanted = [stream for stream in (video, audio) if stream is not None]
+        if not wanted or container.format.name == "tty":  # FFmpeg would play a .txt file as a terminal's picture
+            raise SourceError(
+                f"expected a file with a video or an audio track, got {self._target} without one that can be decoded; "
+                "choose another file"
+            )
+        if local is not None and Path(local).is_file():
+            self._cut = cut_off(local, container.format.name)
+            others = [self._open_container(local) for _ in wanted[1:]]
+            wanted = [wanted[0], *(other.streams[wanted[1].index] for other in others)]
+            self._packets = [Packets(stream.container, [stream]) for stream in wanted]
+            decoders = [Decoder(packets, stream) for packets, stream in zip(self._packets, wanted, strict=True)]
+        else:
+            self._packets = [Packets(container, wanted)]
+            decoders = [Decoder(self._packets[0], stream) for stream in wanted]
+        self._begin(decoders)
+        self._info = describe(self._name, container, [track.decoder.stream for track in self._tracks])
+
+    def _open_container(self, local: str | None) -> Any:
+        timeout = None if local is not None else (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        # The prefix keeps a colon in a file's name from being read as a protocol.
+        target = self._target if local is None else f"file:{local}"
+        try:
+            container = av.open(target, timeout=timeout)
+        except (av.FFmpegError, OSError) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            if local is None:
+                text = f"expected a URL that can be read, got {self._target} ({why}); check the address and the network"
+            else:
+                text = (
+                    f"expected a media file, got {self._target}, which FFmpeg cannot read ({why}); it is of another "
+                    "kind, or damaged at its start or end"
+                )
+            raise SourceError(text) from error
+        self._containers.append(container)
+        return container
+
+    def _begin(self, decoders: list[Decoder]) -> None:
+        firsts_ns = []
+        for decoder in decoders:
+            try:
+                frame = decoder.peek()
+            except Starved:
+                frame = None
+            else:
+                if frame is None:
+                    self._empty.append(decoder.stream.type)
+                    continue
+            self._tracks.append((VideoTrack if decoder.stream.type == "video" else AudioTrack)(decoder))
+            if frame is not None:
+                firsts_ns.append(decoder.time_ns(frame) or 0)
+        if not self._tracks:
+            raise SourceError(
+                f"expected a track that can be decoded, got {self._target} with only empty ones; choose another file"
+            )
+        self._zero_ns = min(firsts_ns, default=0)
+
+    def _close(self) -> None:
+        for container in self._containers:
+            container.close()
+        self._containers = []

@@ -20,7 +20,7 @@ class Pacer:
     """
 
     def __init__(self, speed: Speed, clock: Clock) -> None:
-        self._paced = speed is Speed.REALTIME
+        self.paced = speed is Speed.REALTIME
         self._clock = clock
         self._origin_ns: int | None = None
 
@@ -30,7 +30,7 @@ class Pacer:
 
     def await_due(self, due_ns: int, stop: threading.Event) -> None:
         """Return when media time `due_ns` has come, or `stop` is set. At `max` speed, return at once."""
-        if not self._paced:
+        if not self.paced:
             return
         if self._origin_ns is None:
             self.start()

@@ -104,4 +104,4 @@ class AudioGrid:
 
 def _bounded(samples: np.ndarray) -> np.ndarray:
     # Filtering overshoots full scale; the record promises [-1, 1].
-    return np.clip(samples, -1.0, 1.0)
+    return np.asarray(np.clip(samples, -1.0, 1.0))

@@ -1,158 +1,35 @@
-"""One track of a container, decoded: packets in, video frames or audio blocks in ascending order of time out.
+"""Decoded frames made into video frames and audio blocks, each in its place on the session timeline."""
 
-Times are still the container's here, in nanoseconds; `MediaSource` says what time zero is before the first item.
-"""
-
-import os
 from collections import deque
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Protocol
 
-import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
 from stream.records import RATE_HZ, AudioBlock, VideoFrame
+from stream.sources.decode import Decoder
 from stream.sources.resample import AudioGrid
 from stream.windows import NS_PER_S
 
 RESTART_NS = 1_000_000_000  # timestamps that run back further than this began anew: files joined end to end
-MAX_AHEAD_BYTES = 64 * 2**20  # of packets kept for one track while the other one's are sought
-MAX_AHEAD_S = 10.0
-MAX_READ_ERRORS = 64  # in a row, before the rest of a damaged container is given up
-
-
-class Starved(Exception):  # noqa: N818 - a state, not an error
-    """A track has no packet within the bound on how far the other track is read ahead."""
-
-
-class Packets:
-    """Reads a container's packets and keeps each for its track; the bound holds only where several tracks share it.
-
-    Args:
-        container: Open container; nobody else reads it.
-        streams: The tracks wanted.
-    """
-
-    def __init__(self, container: Any, streams: list[Any]) -> None:
-        self._container = container
-        self._streams = streams
-        self._queues: dict[int, deque[Any]] = {stream.index: deque() for stream in streams}
-        self._packets: Iterator[Any] = container.demux(*streams)
-        self._n_errors_in_row = 0
-        self.failure: str | None = None  # why reading ended before the end
-
-    def next(self, index: int) -> Any | None:
-        """The next packet of track `index`; None at the end.
-
-        Raises:
-            Starved: If the other track already lies 10 s or 64 MiB ahead.
-        """
-        queue = self._queues[index]
-        while not queue:
-            if any(self._full(other) for key, other in self._queues.items() if key != index):
-                raise Starved
-            packet = self._read()
-            if packet is None:
-                return None
-            if packet.size:  # the empty one that ends a track is not needed: the decoder is flushed by hand
-                self._queues[packet.stream_index].append(packet)
-        return queue.popleft()
-
-    def _read(self) -> Any | None:
-        while True:
-            try:
-                packet = next(self._packets, None)
-            except av.FFmpegError as error:
-                self._n_errors_in_row += 1
-                lost = isinstance(error, OSError) and not isinstance(error, EOFError)
-                if lost or self._n_errors_in_row >= MAX_READ_ERRORS:
-                    self.failure = error.strerror or type(error).__name__
-                    return None
-                self._packets = self._container.demux(*self._streams)
-            else:
-                self._n_errors_in_row = 0
-                return packet
-
-    def _full(self, queue: deque[Any]) -> bool:
-        if len(queue) < 2:
-            return False
-        first, last = queue[0], queue[-1]
-        if first.dts is not None and last.dts is not None and (last.dts - first.dts) * last.time_base > MAX_AHEAD_S:
-            return True
-        return sum(packet.size for packet in queue) > MAX_AHEAD_BYTES
-
-
-class Decoder:
-    """Decodes one track; what does not decode is skipped and counted.
-
-    Attributes:
-        n_damaged: Packets that did not decode, and frames that the decoder marked as corrupt.
-        n_damaged_last: How many of them came after the last good frame.
-    """
-
-    def __init__(self, packets: Packets, stream: Any) -> None:
-        self.stream = stream
-        self.n_damaged = 0
-        self.n_damaged_last = 0
-        self._packets = packets
-        self._ready: deque[Any] = deque()
-        self._flushed = False
-        stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = min(os.cpu_count() or 1, 4)
-
-    def peek(self) -> Any | None:
-        """The next frame as PyAV has it, left in place; None at the end.
-
-        Raises:
-            Starved: As `Packets.next`.
-        """
-        while not self._ready and not self._flushed:
-            packet = self._packets.next(self.stream.index)
-            if packet is None:
-                self._flush()
-            else:
-                self._decode(packet)
-        return self._ready[0] if self._ready else None
-
-    def next(self) -> Any | None:
-        """The next frame, taken."""
-        return self._ready.popleft() if self.peek() is not None else None
-
-    def _decode(self, packet: Any | None) -> bool:
-        try:
-            frames = self.stream.decode(packet)
-        except EOFError:
-            return True
-        except av.FFmpegError:
-            self.n_damaged += 1
-            self.n_damaged_last += 1
-            return False
-        for frame in frames:
-            self.n_damaged_last = self.n_damaged_last + 1 if frame.is_corrupt else 0
-            self.n_damaged += frame.is_corrupt
-        self._ready.extend(frames)
-        return not frames
-
-    def _flush(self) -> None:
-        # A damaged tail raises, and what is good lies behind it: ask again, within a bound.
-        for _ in range(MAX_READ_ERRORS):
-            if self._decode(None):
-                break
-        self._flushed = True
 
 
 class Track(Protocol):
     """What `MediaSource` merges: items in ascending order of the time when they are due."""
 
     decoder: Decoder
+    start_ns: int
     end_ns: int
-    n_left_out: int
     n_restarts: int
 
-    def next(self, zero_ns: int) -> tuple[int, VideoFrame | AudioBlock] | None:
+    @property
+    def n_left_out(self) -> int:
+        """Frames, or samples, of the file that were not handed out because of their time."""
+        ...
+
+    def next(self, zero_ns: int) -> tuple[int, VideoFrame] | tuple[int, AudioBlock] | None:
         """The next item and when it is due on the session timeline; None at the end."""
         ...
 
@@ -166,6 +43,7 @@ class VideoTrack:
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
+        self.start_ns = 0
         self.end_ns = 0
         self.n_left_out = 0
         self.n_restarts = 0
@@ -182,13 +60,15 @@ class VideoTrack:
             if t_ns is None:
                 self.n_left_out += 1
                 continue
+            if self._last_ns is None:
+                self.start_ns = t_ns
             self._last_ns = t_ns
-            self.end_ns = t_ns + (duration_ns(frame) or self._period_ns)
+            self.end_ns = t_ns + (self.decoder.duration_ns(frame) or self._period_ns)
             return t_ns, VideoFrame(t_ns=t_ns, image=self._image(frame))
         return None
 
     def _place(self, frame: Any, zero_ns: int) -> int | None:
-        stated_ns = time_ns(frame)
+        stated_ns = self.decoder.time_ns(frame)
         following_ns = 0 if self._last_ns is None else self._last_ns + self._period_ns
         if stated_ns is None:
             return following_ns
@@ -211,6 +91,7 @@ class AudioTrack:
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
+        self.start_ns = 0
         self.end_ns = 0
         self.n_restarts = 0
         self._grid = AudioGrid()
@@ -233,11 +114,13 @@ class AudioTrack:
         if not self._ready:
             return None
         block = self._ready.popleft()
+        if not self.end_ns:
+            self.start_ns = block.first * NS_PER_S // RATE_HZ
         self.end_ns = -(-(block.first + len(block.samples)) * NS_PER_S // RATE_HZ)
         return self.end_ns, block
 
     def _push(self, frame: Any, zero_ns: int) -> list[AudioBlock]:
-        t_ns = time_ns(frame)
+        t_ns = self.decoder.time_ns(frame)
         if t_ns is not None:
             t_ns += self._shift_ns - zero_ns
             if t_ns <= self._heard_ns - RESTART_NS:
@@ -250,27 +133,16 @@ class AudioTrack:
         return self._grid.push(samples, frame.sample_rate, t_ns)
 
 
-def time_ns(frame: Any) -> int | None:
-    """When a decoded frame is shown or heard, by the container's clock; None where the file does not say."""
-    stamp = frame.pts if frame.pts is not None else frame.dts
-    return None if stamp is None or frame.time_base is None else int(stamp * frame.time_base * NS_PER_S)
-
-
-def duration_ns(frame: Any) -> int:
-    """How long a decoded frame is shown; 0 where the file does not say."""
-    return int(frame.duration * frame.time_base * NS_PER_S) if frame.duration and frame.time_base else 0
-
-
 def mono(frame: Any) -> np.ndarray:
     """(n,) float32 in [-1, 1]: the mean of a decoded audio frame's channels, of any sample format."""
     samples = frame.to_ndarray()
     samples = samples.reshape(-1, frame.layout.nb_channels).T if not frame.format.is_planar else samples
     if samples.dtype.kind == "f":
         # A broken float track may hold NaN, which a filter would spread over all that follows.
-        return np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0).mean(0, dtype=np.float32)
+        return np.asarray(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0).mean(0, dtype=np.float32))
     middle = 128 if samples.dtype == np.uint8 else 0
     full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
-    return ((samples.mean(0, dtype=np.float64) - middle) / full_scale).astype(np.float32)
+    return np.asarray((samples.mean(0, dtype=np.float64) - middle) / full_scale, np.float32)
 
 
 def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:

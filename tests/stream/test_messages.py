@@ -161,3 +161,9 @@ def test_bytes_that_are_no_message_are_a_decode_error(payload: bytes) -> None:
 def test_an_unknown_codec_is_named() -> None:
     with pytest.raises(ValueError, match="expected a codec of json, msgpack, got 'xml'"):
         encode(decode(GOLDEN[0].encode()), "xml")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_file_name_that_is_no_utf_8_is_carried_with_question_marks(codec: str) -> None:
+    told = msgspec.structs.replace(decode(GOLDEN[4].encode()), text="caf\udce9.mp4 ended")
+    assert decode(encode(told, codec)) == msgspec.structs.replace(told, text="caf?.mp4 ended")

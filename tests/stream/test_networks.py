@@ -56,7 +56,7 @@ class Store:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/some.tflite"
-        self._thread = threading.Thread(target=self.server.serve_forever)
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
 
     def __enter__(self) -> "Store":
         self._thread.start()
@@ -177,7 +177,7 @@ def test_a_store_without_the_file_and_a_wheel_without_it(tmp_path: Path, store: 
 def test_a_store_that_never_answers_fails_fast() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        with pytest.raises(TimeoutError, match="no answer within 0.2 s"):
+        with pytest.raises(TimeoutError, match=r"no answer within 0\.2 s"):
             networks._open_within(f"http://127.0.0.1:{silent.getsockname()[1]}/", 0.2)
         assert time.monotonic() - began < 2
         # Close the connection that the waiting thread holds, so that it ends.
@@ -209,7 +209,7 @@ def test_two_processes_that_fetch_at_once_do_not_collide(tmp_path: Path, index: 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, store: Store, index: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(NetworkError, match="cannot write .*some.tflite.*set EMOCAST_CACHE to a folder"):
+    with pytest.raises(NetworkError, match=r"cannot write .*some\.tflite.*set EMOCAST_CACHE to a folder"):
         obtain(network(store.url), tmp_path / "file" / "some.tflite")
 
 

@@ -85,13 +85,18 @@ def test_the_picture_shows_each_person_with_bars_and_reasons() -> None:
     assert "a  live" in shown
     assert "person 1: happiness 0.75" in shown
     assert "person 2: (uncertain)" in shown
-    assert f"happiness {'█' * 12}     0.75" in shown
-    assert f"neutral   {'█' * 4}             0.25" in shown
+    assert f"happiness {'█' * 10}     0.75" in shown
+    assert f"neutral   {'█' * 4}           0.25" in shown
     assert "face 0.50 voice 0.50  1.2 s old" in shown  # 0.7 s at publishing and 0.5 s here
     assert "face 1.00  1.2 s old" in shown
     assert "25.0 frames/s, 4.0 hops/s, engine 10/20 ms, dropped: frames 3" in shown
     assert "face_found  person 2 came" in shown
     assert "temporal 0123456789abcdef on onnx" in shown
+
+
+def test_two_persons_fit_side_by_side_into_a_small_terminal() -> None:
+    shown = picture(board_after(session(), estimate(1), estimate(2)), 100.0, 80)
+    assert [line for line in shown.splitlines() if "person 1" in line and "person 2" in line]
 
 
 def test_a_silent_feed_is_stale_and_an_ended_one_is_not() -> None:

@@ -1,0 +1,272 @@
+"""The `emocast` command: thin, one function a command. What each does lies in the module of its name."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Toml
+
+from stream.config import FeedConfig, SessionConfig
+from stream.feed.publisher import DEFAULT_ADDRESS
+from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE
+
+app = App(
+    name="emocast",
+    help="Real-time audio-visual emotion recognition: camera and microphone, or recorded files, to a ZeroMQ feed.",
+)
+models = App(name="models", help="The recogniser bundles that come with emocast.")
+bench = App(name="bench", help="How fast emocast is on this machine.")
+app.command(models)
+app.command(bench)
+
+Flat = Parameter(name="*")  # the fields of a settings dataclass are options of their own
+
+
+@app.command
+def demo(
+    *,
+    session: Annotated[SessionConfig, Flat] = SessionConfig(),  # noqa: B008 - frozen
+    feed: Annotated[FeedConfig, Flat] = FeedConfig(),  # noqa: B008
+) -> int:
+    """Stream a made clip with a real face through the whole line; needs no device and no file."""
+    from tools.demo import demo
+
+    return demo(session=session, feed=feed)
+
+
+@app.command
+def replay(
+    *files: str,
+    speed: Literal["realtime", "max"] = "realtime",
+    quiet: bool = False,
+    session: Annotated[SessionConfig, Flat] = SessionConfig(),  # noqa: B008
+    feed: Annotated[FeedConfig, Flat] = FeedConfig(),  # noqa: B008
+) -> int:
+    """Replay recorded files or URLs as if they were live, one after the other.
+
+    Parameters
+    ----------
+    files
+        Files or URLs, each a stream named after its file.
+    speed
+        `realtime` paces by presentation time, `max` goes as fast as the line can. Both publish the same estimates.
+    quiet
+        Print nothing on standard output.
+    """
+    from stream.sources.media import Speed
+    from tools.replay import replay
+
+    if not files:
+        raise ValueError("expected one or more files or URLs to replay, got none")
+    return replay(files, speed=Speed(speed), session=session, feed=feed, show=None if quiet else print_line)
+
+
+@app.command
+def watch(address: str = DEFAULT_ADDRESS, *, json: bool = False, insecure: bool = False) -> int:
+    """Show a feed in the terminal.
+
+    Parameters
+    ----------
+    address
+        Of the publisher.
+    json
+        One JSON message a line instead.
+    insecure
+        Allow an address other than loopback without keys.
+    """
+    from tools.watch import watch
+
+    return watch(address, json_lines=json, insecure=insecure)
+
+
+@models.default
+def models_list() -> int:
+    """List the bundles that come with emocast."""
+    from tools.models import list_bundles
+
+    return list_bundles()
+
+
+@models.command(name="show")
+def models_show(name: str) -> int:
+    """Show a bundle: inputs, windows, training corpora and their terms, scores.
+
+    Parameters
+    ----------
+    name
+        A shipped bundle's name, or a bundle folder.
+    """
+    from tools.models import show_bundle
+
+    return show_bundle(name)
+
+
+@app.command
+def train(
+    recipe: str | None = None,
+    *,
+    data: list[str] | None = None,
+    out: Path | None = None,
+    list_: Annotated[bool, Parameter(name="--list")] = False,
+    stage: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    precision: str = "bf16-mixed",
+    threads: int = 2,
+    devices: int = 1,
+) -> int:
+    """Train a recogniser from its corpora and make its bundle.
+
+    Parameters
+    ----------
+    recipe
+        Name of the recipe; see --list.
+    data
+        NAME=DIR of a corpus in its official layout; repeatable.
+    out
+        Folder of the run; `runs/RECIPE` where not given. A run that was interrupted goes on.
+    list_
+        Name the recipes.
+    stage
+        Only this stage of the recipe, so that several can train side by side.
+    epochs
+        Instead of the recipe's own: for a trial.
+    seed
+        Of everything random.
+    precision
+        Lightning Fabric's name for it, `32-true` for example.
+    threads
+        Threads of torch on a CPU.
+    devices
+        Devices that Fabric uses.
+    """
+    from tools.training import list_recipes, train
+
+    if list_ or recipe is None:
+        return list_recipes()
+    return train(
+        recipe,
+        data or [],
+        out=out,
+        stage=stage,
+        epochs=epochs,
+        seed=seed,
+        precision=precision,
+        threads=threads,
+        devices=devices,
+    )
+
+
+@app.command
+def evaluate(
+    bundle: str = "default",
+    *,
+    faces: list[str] | None = None,
+    voices: list[str] | None = None,
+    split: Literal["train", "valid", "test", "all"] = "valid",
+    json: bool = False,
+    engine: str = "auto",
+    seed: int = 0,
+) -> int:
+    """Measure a bundle on faces, on voices, or on class-matched pairs of both.
+
+    Parameters
+    ----------
+    bundle
+        A shipped bundle's name, or a bundle folder.
+    faces
+        CORPUS:DIR, `ferplus:DIR`.
+    voices
+        CORPUS:DIR, of ravdess, emodb, nemo, cremad; repeatable.
+    split
+        Which people: `valid` and `test` were not trained on.
+    json
+        One JSON object instead of tables.
+    engine
+        `auto`, or a backend by name.
+    seed
+        Of the window draws and of the pairing.
+    """
+    from tools.evaluation import evaluate
+
+    return evaluate(bundle, faces or [], voices or [], split=split, as_json=json, engine=engine, seed=seed)
+
+
+@bench.command(name="throughput")
+def bench_throughput(
+    clip: str, *, repeat: int = 5, json: bool = False, session: Annotated[SessionConfig, Flat] = SessionConfig()  # noqa: B008
+) -> int:
+    """How many times faster than real time a clip is analysed.
+
+    Parameters
+    ----------
+    clip
+        A file.
+    repeat
+        Runs; the first warms up and is not counted.
+    json
+        One JSON object instead of a table.
+    """
+    from tools.bench import throughput
+
+    return throughput(clip, repeat=repeat, as_json=json, session=session)
+
+
+@bench.command(name="latency")
+def bench_latency(
+    clip: str, *, json: bool = False, session: Annotated[SessionConfig, Flat] = SessionConfig()  # noqa: B008
+) -> int:
+    """What the line adds between a complete window and the message in a subscriber's hands.
+
+    Parameters
+    ----------
+    clip
+        A file; it is replayed at real-time speed.
+    json
+        One JSON object instead of a table.
+    """
+    from tools.bench import latency
+
+    return latency(clip, as_json=json, session=session)
+
+
+@app.meta.default
+def _with_config(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], config: Path | None = None
+) -> int:
+    """Real-time audio-visual emotion recognition.
+
+    Parameters
+    ----------
+    config
+        TOML file with the same names as the options; what the command line gives goes before it.
+    """
+    if config is not None:
+        app.config = (Toml(config, must_exist=True, use_commands_as_keys=False),)
+    result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    return result if isinstance(result, int) else DONE
+
+
+def print_line(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code: 0 done, 2 wrong use or bad input, 1 a fault of ours."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; what a person can mend is one line on standard error and exit code 2."""
+    try:
+        result = app.meta(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return result if isinstance(result, int) else DONE
+    except CycloptsError as error:
+        print(f"emocast: {' '.join(str(error).split())}; see emocast --help", file=sys.stderr)
+    except WRONG_USE as error:
+        print(f"emocast: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return MISUSE

@@ -1,0 +1,93 @@
+"""Replay: recorded files, one after the other, as if they were live."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engines.bundle import load
+from stream.config import FeedConfig, SessionConfig
+from stream.feed.messages import Estimate, Event, Message
+from stream.feed.publisher import Feed, JsonlSink, Sink, ZmqSink
+from stream.rings import Delivery
+from stream.session import Session
+from stream.sources.errors import SourceError
+from stream.sources.media import MediaSource, Speed
+from tools.errors import DONE, MISUSE
+from tools.watch import render
+
+
+def replay(
+    files: Sequence[str],
+    *,
+    speed: Speed,
+    session: SessionConfig,
+    feed: FeedConfig,
+    show: Callable[[str], None] | None = print,
+) -> int:
+    """Stream each file through the whole line and publish what it says.
+
+    Args:
+        files: Files or URLs. A bad one is reported, the others are still replayed.
+        speed: `realtime` or `max`; both publish the same estimates.
+        session: How to analyse.
+        feed: Where to publish.
+        show: Takes a line for each estimate and event; None shows nothing.
+
+    Returns:
+        0, or 2 where a file could not be read.
+
+    Raises:
+        BundleError, EngineError, FeedError, NetworkError: If a part of the line cannot be opened.
+    """
+    bundle = load(session.model)
+    names = stream_names(files)
+    code = DONE
+    with Feed(sinks(feed), delivery=Delivery.WAIT) as outlet:
+
+        def publish(message: Message) -> None:
+            outlet.publish(message)
+            if show is not None and isinstance(message, Estimate | Event):
+                show(line_of(message))
+
+        for file, name in zip(files, names, strict=True):
+            try:
+                Session(MediaSource(file, speed=speed, name=name), bundle, publish, session).run()
+            except SourceError as error:
+                print(f"emocast: {error}", file=sys.stderr)
+                code = MISUSE
+    for failure in outlet.failures:
+        print(f"emocast: {failure}", file=sys.stderr)
+        code = MISUSE
+    return code
+
+
+def sinks(config: FeedConfig) -> list[Sink]:
+    """Where messages go, as configured."""
+    chosen: list[Sink] = []
+    if config.feed:
+        chosen.append(ZmqSink(config.address, codec=config.codec, insecure=config.insecure))
+    if config.out is not None:
+        chosen.append(JsonlSink(config.out))
+    return chosen
+
+
+def stream_names(files: Sequence[str]) -> list[str]:
+    """A topic name for each file: its stem in letters, digits, `.`, `_` and `-`, numbered where it comes again."""
+    names: list[str] = []
+    for file in files:
+        stem = Path(file.split("?")[0]).stem or "stream"
+        plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem)
+        name, n = plain, 1
+        while name in names:
+            n += 1
+            name = f"{plain}-{n}"
+        names.append(name)
+    return names
+
+
+def line_of(message: Estimate | Event) -> str:
+    """A message for the terminal."""
+    if isinstance(message, Estimate):
+        return render(message)
+    totals = f" ({', '.join(f'{k} {v:g}' for k, v in message.totals.items())})" if message.totals else ""
+    return f"{message.t:8.2f} s  {message.stream}  {message.kind}: {message.text}{totals}"
