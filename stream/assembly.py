@@ -89,7 +89,16 @@ class WindowAssembler:
         chosen = frames[draw.frame_index].faces if draw.frame_index is not None else ()
         windows = self._windows(draw, bounds[1], {face.person: face for face in chosen})
         self._release(bounds[1])
-        return Hop(segment=segment, windows=windows, events=events, needed_ns=max(bounds[1], draw.audio_end_ns))
+        return Hop(segment=segment, windows=windows, events=events, needed_ns=self._needed(bounds[1], draw))
+
+    def _needed(self, end_ns: int, draw: Draw) -> int:
+        # At the end of a stream a window is complete with less than it would have awaited.
+        if self._audio is None:
+            return end_ns if self._seen is not None and not self._seen.closed else self._last_frame_ns
+        if not self._audio.closed:
+            return max(end_ns, draw.audio_end_ns)
+        heard_ns = self._audio.end * NS_PER_S // RATE_HZ
+        return min(max(end_ns, draw.audio_end_ns), max(heard_ns, self._last_frame_ns))
 
     def _ended_before(self, start_ns: int) -> bool:
         if self._audio is None:

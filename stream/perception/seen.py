@@ -80,6 +80,12 @@ class SeenFaces:
             return taken
 
     @property
+    def closed(self) -> bool:
+        """Whether no frame follows."""
+        with self._changed:
+            return self._closed
+
+    @property
     def ended(self) -> bool:
         """Whether the log is closed and every frame was taken."""
         with self._changed:

@@ -185,8 +185,8 @@ def test_two_people_side_by_side_keep_their_ids_while_one_leaves(shared_clips: P
 
 @pytest.mark.parametrize("angle_deg", [-20, 0, 20])
 def test_crops_put_the_eyes_where_the_geometry_asks(portrait: Image, angle_deg: float) -> None:
-    # Both pupils are painted over with a colour of their own, and sought in the crop. The eyes' error in a close look is
-    # up to 3.5 % of the face box, which is a little narrower than the crop.
+    # Both pupils are painted over with a colour of their own, and sought in the crop. In a close look the eyes are
+    # up to 3.5 % of the face box wrong, and the box is a little narrower than the crop.
     marked = portrait.copy()
     for eye, colour in zip(EYES, ((255, 0, 255), (0, 255, 255)), strict=True):
         cv2.circle(marked, (round(eye[0] - 0.5), round(eye[1] - 0.5)), 3, colour, -1)
