@@ -1,7 +1,7 @@
 """Assembly: one segment of the stream to the windows that are scored for it, one a person.
 
-A window is due once every frame of its segment was analysed and the end of its audio has arrived. What is formed
-depends on media time alone, never on when or in what pieces the media came.
+A window is due once its segment is over, every frame of it was analysed, and the end of its audio has arrived. What
+is formed depends on media time alone, never on when or in what pieces the media came.
 """
 
 from collections.abc import Callable
@@ -78,10 +78,11 @@ class WindowAssembler:
             idle()
         frames = self._seen.take(*bounds) if self._seen is not None else []
         draw = self._scheme.draw(self._seed, self._stream, segment, bounds, [frame.t_ns for frame in frames])
-        audio_end = sample_index(draw.audio_end_ns, RATE_HZ)
+        # A causal window's audio may end before its segment: what happened until then must be known all the same.
+        audio_end = sample_index(max(draw.audio_end_ns, bounds[1]), RATE_HZ)
         while self._audio is not None and not self._audio.wait_until(audio_end, WAIT_S):
             idle()
-        if not frames and self._ended_before(bounds[0]):
+        if self._ended_before(bounds[0]):
             return None
         if frames:
             self._last_frame_ns = frames[-1].t_ns
@@ -101,13 +102,10 @@ class WindowAssembler:
         return min(max(end_ns, draw.audio_end_ns), max(heard_ns, self._last_frame_ns))
 
     def _ended_before(self, start_ns: int) -> bool:
-        if self._audio is None:
-            return self._seen is None or self._seen.ended
-        # A closed track with nothing at or after the segment's start has ended before it.
-        heard = self._audio.wait_until(sample_index(start_ns, RATE_HZ) + 1, 0) and not self._audio.closed
-        if heard or self._audio.end > sample_index(start_ns, RATE_HZ):
+        # Both tracks are closed, and neither has anything at or after the segment's start.
+        if self._audio is not None and not (self._audio.closed and self._audio.end <= sample_index(start_ns, RATE_HZ)):
             return False
-        return self._seen is None or self._seen.ended
+        return self._seen is None or self._seen.ended_before(start_ns)
 
     def _windows(self, draw: Draw, end_ns: int, faces: dict[int, Face]) -> list[Window]:
         voice, waveform = self._listen(draw)
@@ -122,12 +120,15 @@ class WindowAssembler:
         return alone + [window(person, VoiceState.SHARED if shared else voice) for person in self._present]
 
     def _follow(self, end_ns: int) -> list[PersonEvent]:
-        events = self._seen.take_events(end_ns) if self._seen is not None else []
-        for event in events:
+        events = []
+        for event in self._seen.take_events(end_ns) if self._seen is not None else []:
             if event.kind == "face_found":
                 self._present.append(event.person)
             elif event.person in self._present:
                 self._present.remove(event.person)
+            else:
+                continue  # who was lost below already: the tracker only hears of time by the next picture
+            events.append(event)
         self._present.sort()
         if self._present and end_ns - self._last_frame_ns > self._lose_ns:
             events += [

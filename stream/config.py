@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engines.bundle import Bundle
 from stream.feed.messages import CODECS
-from stream.feed.publisher import DEFAULT_ADDRESS
+from stream.feed.security import DEFAULT_ADDRESS
 from stream.windows import NS_PER_S, Alignment, WindowScheme
 
 

@@ -1,5 +1,6 @@
 """One stream, from its source to the feed: `Session.run` is the line, in the order in which media flow through it."""
 
+import math
 import threading
 import uuid
 from collections import deque
@@ -27,19 +28,20 @@ from stream.scoring import Scorer
 from stream.windows import NS_PER_S, sample_index
 
 STATUS_S = 1.0
-AUDIO_S = 10.0  # held while video is analysed; a source never runs further ahead than this
+AUDIO_S = 8  # of sound held beyond what the next window asks for, while video is analysed
 BLOCK_NS = NS_PER_S // 10  # no source hands out longer audio blocks
 N_FRAMES = 64  # captured frames that wait for perception
-N_SEEN = 256  # analysed frames that wait for their segment
+N_SEEN = 64  # analysed frames that wait for their segment, beyond those that come until its audio has come
 STALL_S = 0.05  # without a new frame for so long, perception passes on how far the source has come
 
 
 class Source(Protocol):
     """Where media come from: opened by `with`, then iterated once by the capture thread, in order of time."""
 
-    info: SourceInfo
-    paced: bool
-
+    @property
+    def info(self) -> SourceInfo: ...
+    @property
+    def paced(self) -> bool: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
@@ -107,20 +109,21 @@ class Session:
         for item in self._source:
             match item:
                 case VideoFrame() if self._frames is not None:
-                    self._frames.write(item)
                     self._advance_audio(item.t_ns - BLOCK_NS)
+                    self._frames.write(item)
                     self._meters.count("frames")
                 case AudioBlock() if self._audio is not None:
-                    self._audio.write(item)
                     self._advance_video((item.first + len(item.samples)) * NS_PER_S // RATE_HZ)
+                    self._audio.write(item)
                 case SourceEvent():
                     self._source_events.append(item)
         for ring in (self._frames, self._audio):
             if ring is not None:
                 ring.close()
 
+    # Items come in order of their end, so each says how far the other track has come: sound that starts late, or
+    # pauses, must not hold up the picture, nor a picture the sound. It is said before a write, which may wait for it.
     def _advance_audio(self, t_ns: int) -> None:
-        # Items come in order of their end: sound that starts late, or pauses, must not hold up the picture.
         if self._audio is not None:
             self._audio.advance(sample_index(t_ns, RATE_HZ))
 
@@ -142,7 +145,7 @@ class Session:
                 continue
             faces = perception.process(frame)
             if faces is None:
-                self._seen.advance(frame.t_ns)
+                self._seen.pass_over(frame.t_ns)
                 continue
             self._meters.count("analysed")
             self._seen.append(faces, tuple(perception.events()))
@@ -182,14 +185,18 @@ class Session:
     # --- the life of a session ---
 
     def _prepare(self, info: SourceInfo) -> None:
-        manifest = self._bundle.manifest
+        manifest, scheme = self._bundle.manifest, self._scheme
         self._name = info.name
+        # What one hop needs must fit, or writer and reader would wait for each other.
+        awaited_s = (scheme.segment_ns + scheme.lookahead_ns + BLOCK_NS) / NS_PER_S
+        n_seen = N_SEEN + math.ceil(awaited_s * self._config.analysis_hz)
+        audio_s = AUDIO_S + math.ceil(awaited_s + scheme.audio_ns / NS_PER_S)
         self._frames = FrameRing(N_FRAMES, delivery=self._delivery) if info.has_video else None
-        self._seen = SeenFaces(N_SEEN, delivery=self._delivery) if info.has_video else None
-        self._audio = AudioRing(AUDIO_S, delivery=self._delivery) if info.has_audio else None
+        self._seen = SeenFaces(n_seen, delivery=self._delivery) if info.has_video else None
+        self._audio = AudioRing(audio_s, delivery=self._delivery) if info.has_audio else None
         self._source_events: deque[SourceEvent] = deque()
         self._assembler = WindowAssembler(
-            scheme=self._scheme,
+            scheme=scheme,
             seed=self._config.seed,
             stream=info.name,
             seen=self._seen,
@@ -198,7 +205,7 @@ class Session:
         )
         self._aggregator = Aggregator(
             n_labels=len(manifest.labels),
-            n_segments=self._scheme.n_segments,
+            n_segments=scheme.n_segments,
             fusion=manifest.fusion,
             temperature=manifest.temperature,
             min_confidence=manifest.min_confidence,

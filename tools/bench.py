@@ -18,7 +18,7 @@ from engines.bundle import load
 from stream.config import SessionConfig
 from stream.feed.messages import Estimate, Event, Message, Status
 from stream.feed.publisher import Feed
-from stream.feed.publisher import ZmqSink
+from stream.feed.sinks import ZmqSink
 from stream.feed.subscriber import Subscriber
 from stream.rings import Delivery
 from stream.session import Session

@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
 from stream.config import FeedConfig, SessionConfig
-from stream.feed.publisher import DEFAULT_ADDRESS
+from stream.feed.security import DEFAULT_ADDRESS
 from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE
 
 app = App(
@@ -20,14 +20,16 @@ bench = App(name="bench", help="How fast emocast is on this machine.")
 app.command(models)
 app.command(bench)
 
-Flat = Parameter(name="*")  # the fields of a settings dataclass are options of their own
+# The fields of a settings dataclass are options of their own.
+Session = Annotated[SessionConfig, Parameter(name="*")]
+Outlet = Annotated[FeedConfig, Parameter(name="*")]
 
 
 @app.command
 def demo(
     *,
-    session: Annotated[SessionConfig, Flat] = SessionConfig(),  # noqa: B008 - frozen
-    feed: Annotated[FeedConfig, Flat] = FeedConfig(),  # noqa: B008
+    session: Session = SessionConfig(),
+    feed: Outlet = FeedConfig(),
 ) -> int:
     """Stream a made clip with a real face through the whole line; needs no device and no file."""
     from tools.demo import demo
@@ -40,8 +42,8 @@ def replay(
     *files: str,
     speed: Literal["realtime", "max"] = "realtime",
     quiet: bool = False,
-    session: Annotated[SessionConfig, Flat] = SessionConfig(),  # noqa: B008
-    feed: Annotated[FeedConfig, Flat] = FeedConfig(),  # noqa: B008
+    session: Session = SessionConfig(),
+    feed: Outlet = FeedConfig(),
 ) -> int:
     """Replay recorded files or URLs as if they were live, one after the other.
 
@@ -195,7 +197,11 @@ def evaluate(
 
 @bench.command(name="throughput")
 def bench_throughput(
-    clip: str, *, repeat: int = 5, json: bool = False, session: Annotated[SessionConfig, Flat] = SessionConfig()  # noqa: B008
+    clip: str,
+    *,
+    repeat: int = 5,
+    json: bool = False,
+    session: Session = SessionConfig(),
 ) -> int:
     """How many times faster than real time a clip is analysed.
 
@@ -215,7 +221,10 @@ def bench_throughput(
 
 @bench.command(name="latency")
 def bench_latency(
-    clip: str, *, json: bool = False, session: Annotated[SessionConfig, Flat] = SessionConfig()  # noqa: B008
+    clip: str,
+    *,
+    json: bool = False,
+    session: Session = SessionConfig(),
 ) -> int:
     """What the line adds between a complete window and the message in a subscriber's hands.
 
@@ -242,8 +251,9 @@ def _with_config(
     config
         TOML file with the same names as the options; what the command line gives goes before it.
     """
-    if config is not None:
-        app.config = (Toml(config, must_exist=True, use_commands_as_keys=False),)
+    if config is not None and not config.is_file():
+        raise ValueError(f"--config: expected a TOML file, {config} is none")
+    app.config = () if config is None else (Toml(config, use_commands_as_keys=False),)
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     return result if isinstance(result, int) else DONE
 

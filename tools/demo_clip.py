@@ -4,6 +4,7 @@ The face is astronaut Eileen Collins, photographed by NASA in 1993; the portrait
 from the copy that scikit-image carries. Its expressions are made by pushing brows, lips and the corners of the mouth.
 """
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,9 @@ def make(path: Path) -> None:
     with av.open(str(partial), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=FRAME_RATE_HZ, options={"preset": "ultrafast", "crf": "20"})
         audio = container.add_stream("aac", rate=RATE_HZ, layout="mono")
-        portrait = cv2.imread(str(PORTRAIT))[:, :, ::-1]
-        video.height, video.width, video.pix_fmt = *portrait.shape[:2], "yuv420p"
+        portrait = read_portrait()
+        video.height, video.width = portrait.shape[:2]
+        video.pix_fmt = "yuv420p"
         _write_voice(container, audio)
         for index in range(DURATION_S * FRAME_RATE_HZ):
             frame = av.VideoFrame.from_ndarray(picture(portrait, index / FRAME_RATE_HZ), format="rgb24")
@@ -64,23 +66,43 @@ def make(path: Path) -> None:
     partial.replace(path)
 
 
+def read_portrait() -> np.ndarray:
+    """The portrait as it is, (400, 400, 3) uint8 RGB."""
+    with av.open(str(PORTRAIT)) as container:
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+
 def picture(portrait: np.ndarray, t_s: float) -> np.ndarray:
     """The portrait at a moment of the clip: its expression, and a head that sways; (h, w, 3) uint8 RGB."""
+    face = expressed(portrait, blend(t_s))
+    turn = cv2.getRotationMatrix2D((184, 120), 4 * np.sin(1.7 * t_s), 1.25 + 0.04 * np.sin(1.1 * t_s))
+    turn[:, 2] += 8 * np.sin(0.9 * t_s), 25 + 4 * np.sin(1.3 * t_s)
+    return np.asarray(cv2.warpAffine(face, turn, portrait.shape[1::-1], borderMode=cv2.BORDER_REFLECT))
+
+
+def expressed(portrait: np.ndarray, strengths: Mapping[str, float]) -> np.ndarray:
+    """The portrait with expressions of a given strength in [0, 1]; (h, w, 3) uint8 RGB."""
     height, width = portrait.shape[:2]
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    face = portrait.astype(np.float32)
-    inside = np.exp(-(((columns - 184) / 21) ** 4) - ((rows - 145.5 - ((columns - 184) / 21) ** 2 * -4) / 5.0) ** 4)
-    for name, strength in blend(t_s).items():
+    columns: np.ndarray = np.tile(np.arange(width, dtype=np.float32), (height, 1))
+    rows: np.ndarray = np.tile(np.arange(height, dtype=np.float32)[:, None], (1, width))
+    bend = 4 * ((columns - 184) / 21) ** 2  # of the smiling mouth, whose inside is covered
+    inside = np.exp(-(((columns - 184) / 21) ** 4) - ((rows - 145.5 + bend) / 5.0) ** 4)
+    face: np.ndarray = portrait.astype(np.float32)
+    for name, strength in strengths.items():
         colour, cover = MOUTH[name]
         share = (strength * cover * inside)[..., None]
         face = face * (1 - share) + share * np.array(colour, np.float32)
         for x, y, dx, dy, spread in EXPRESSIONS[name]:
             near = strength * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * spread**2))
             columns, rows = columns - dx * near, rows - dy * near
-    face = cv2.remap(face.astype(np.uint8), columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    turn = cv2.getRotationMatrix2D((184, 120), 4 * np.sin(1.7 * t_s), 1.25 + 0.04 * np.sin(1.1 * t_s))
-    turn[:, 2] += 8 * np.sin(0.9 * t_s), 25 + 4 * np.sin(1.3 * t_s)
-    return np.asarray(cv2.warpAffine(face, turn, (width, height), borderMode=cv2.BORDER_REFLECT))
+    pushed = cv2.remap(
+        face.astype(np.uint8),
+        columns.astype(np.float32),
+        rows.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(pushed)
 
 
 def blend(t_s: float) -> dict[str, float]:
@@ -110,7 +132,7 @@ def voice() -> np.ndarray:
     envelope = np.clip(np.sin(np.pi * (syllables % 1)), 0, None) ** 0.7
     breath = np.random.default_rng(0).standard_normal(len(t)) * 0.02
     spoken = envelope * (wave / np.abs(wave).max() + breath)
-    return (spoken * loudness / 0.35).astype(np.float32)
+    return np.asarray(spoken * loudness / 0.35, dtype=np.float32)
 
 
 def _write_voice(container: Any, stream: Any) -> None:

@@ -53,10 +53,8 @@ def show_bundle(name: str) -> int:
     trained = Table("corpus", "people", "terms", box=None, pad_edge=False, title="Trained on", title_justify="left")
     for corpus in manifest.trained:
         trained.add_row(corpus.name, corpus.used, corpus.licence)
-    scores = Table(
-        "corpus", "split", "from", "n", "accuracy", "uar", "ece", "protocol", box=None, pad_edge=False, title="Measured",
-        title_justify="left",
-    )  # fmt: skip
+    columns = ("corpus", "split", "from", "n", "accuracy", "uar", "ece", "protocol")
+    scores = Table(*columns, box=None, pad_edge=False, title="Measured", title_justify="left")
     for s in manifest.scores:
         numbers = (f"{s.accuracy:.1%}", f"{s.uar:.1%}", f"{s.ece:.3f}")
         scores.add_row(s.corpus, s.split, s.modality, str(s.n), *numbers, s.protocol)

@@ -7,7 +7,8 @@ from pathlib import Path
 from engines.bundle import load
 from stream.config import FeedConfig, SessionConfig
 from stream.feed.messages import Estimate, Event, Message
-from stream.feed.publisher import Feed, JsonlSink, Sink, ZmqSink
+from stream.feed.publisher import Feed
+from stream.feed.sinks import JsonlSink, Sink, ZmqSink
 from stream.rings import Delivery
 from stream.session import Session
 from stream.sources.errors import SourceError

@@ -22,12 +22,13 @@ The terms of the corpora follow the weights: research and other non-commercial u
 """
 
 
-def write_card(bundle: Bundle, difference: float) -> None:
+def write_card(bundle: Bundle, difference: float, *, seed: int) -> None:
     """Write `README.md` into the bundle's folder.
 
     Args:
         bundle: The finished bundle.
         difference: Largest difference between ONNX Runtime and torch on real inputs, at export.
+        seed: Of the run.
     """
     manifest = bundle.manifest
     trained = "\n".join(f"| {c.name} | {c.used} | {c.licence} |" for c in manifest.trained)
@@ -42,7 +43,7 @@ def write_card(bundle: Bundle, difference: float) -> None:
         f"Scheme: {manifest.paper}. Differences from it are listed in `train/models/temporal.py`.\n"
         f"{size / 1e6:.1f} MB in three ONNX graphs; they agree with torch to {difference:.0e} on real inputs.\n\n"
         f"## Training\n\n    {manifest.command}\n\n"
-        f"Seed 0. The run's folder keeps each stage's settings, curve and time.\n\n"
+        f"Seed {seed}. The run's folder keeps each stage's settings, curve and time.\n\n"
         f"| corpus | people | terms |\n|---|---|---|\n{trained}\n\n"
         f"## Scores\n\nSplit `valid`: people that no weight was trained on. `uar` is the mean recall of the\n"
         f"labels that occur, `ece` the expected calibration error (15 bins).\n\n"

@@ -178,6 +178,8 @@ def _pair_metrics(
     recogniser: Recogniser, seen: Faces, encoded: Encoded, spoken: Sequence[Spoken], heat: PerModality, seed: int
 ) -> dict[str, Metrics]:
     pairs = match(seen.majority, spoken, seed)
+    if not pairs:
+        raise CorpusError("expected faces and utterances with a label in common, got none; give a larger voice corpus")
     at = np.array(pairs)
     labels = seen.majority[at[:, 0]]
     voice = np.stack([s.posterior for s in spoken])[at[:, 1]]

@@ -51,11 +51,25 @@ STAGES = ("frame_encoder", "audio_encoder", "head")
 
 
 def finish(
-    network: AudioVisualNetwork, ferplus_dir: Path, spoken: list[tuple[str, Path]], out: Path, *, seed: int
+    network: AudioVisualNetwork,
+    ferplus_dir: Path,
+    spoken: list[tuple[str, Path]],
+    out: Path,
+    *,
+    seed: int,
+    epochs: int | None = None,
 ) -> None:
     """Write the bundle of a trained network to `out`, with temperatures and scores of people it was not trained on.
 
     Temperatures are fitted on the `valid` people, one number for each modality, and the scores are of the same people.
+
+    Args:
+        network: Trained.
+        ferplus_dir: FER+.
+        spoken: Speech corpora, name and folder.
+        out: The bundle's folder.
+        seed: That the run had: it is part of the command that the bundle states.
+        epochs: That the run had in place of the recipe's own, where it had.
 
     Raises:
         ValueError: If a graph departs from torch.
@@ -68,18 +82,21 @@ def finish(
             for samples, utterance in zip(voices.samples[:16], voices.utterances[:16], strict=True)
         ]
     )
-    crops = np.repeat(faces.images[: len(waves), ..., None], 3, axis=3)
-    difference = export(network, out, crops, waves)
-    draft = _manifest(out, spoken, PerModality(face=1.0, voice=1.0, both=1.0), ())
+    n_checked = min(len(waves), len(faces.images))
+    crops = np.repeat(faces.images[:n_checked, ..., None], 3, axis=3)
+    difference = export(network, out, crops, waves[:n_checked])
+    options = f"{f' --seed {seed}' if seed else ''}{f' --epochs {epochs}' if epochs else ''}"
+    draft = _manifest(out, spoken, options)
     bundle = _write(out, draft)
     heat = _temperatures(bundle, faces, voices, seed)
     bundle = _write(out, msgspec.structs.replace(draft, temperature=heat))
     scores = _scores(bundle, ferplus_dir, spoken, seed)
     bundle = _write(out, msgspec.structs.replace(draft, temperature=heat, scores=scores))
-    write_card(bundle, difference)
+    write_card(bundle, difference, seed=seed)
 
 
-def _manifest(out: Path, spoken: list[tuple[str, Path]], heat: PerModality, scores: tuple[Measured, ...]) -> Manifest:
+def _manifest(out: Path, spoken: list[tuple[str, Path]], options: str) -> Manifest:
+    # Not yet calibrated nor measured.
     config = TemporalConfig()
     names = ("ferplus", *(name for name, _ in spoken))
     return Manifest(
@@ -97,11 +114,11 @@ def _manifest(out: Path, spoken: list[tuple[str, Path]], heat: PerModality, scor
         scheme=Scheme(segment_s=0.25, audio_s=1.28, jitter_s=0.01, n_segments=10, alignments=("centered", "causal")),
         stages={name: _stage(out / f"{name}.onnx") for name in STAGES},  # type: ignore[misc]
         fusion=FUSION,
-        temperature=heat,
+        temperature=PerModality(face=1.0, voice=1.0, both=1.0),
         min_confidence=MIN_CONFIDENCE,
         trained=tuple(CORPORA[name] for name in names),
-        command="emocast train default " + " ".join(f"--data {name}=DIR" for name in names),
-        scores=scores,
+        command="emocast train default " + " ".join(f"--data {name}=DIR" for name in names) + options,
+        scores=(),
     )
 
 

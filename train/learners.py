@@ -176,6 +176,8 @@ class PairLearner(nn.Module):
         chooser, right = np.random.default_rng(0), []
         for label in np.unique(voices.labels):
             looks, sounds = np.flatnonzero(faces.majority == label), np.flatnonzero(voices.labels == label)
+            if not len(looks):
+                continue
             pair = torch.cat([seen[looks], heard[chooser.choice(sounds, len(looks))]], 1)
             right.append((self.head(pair).argmax(1) == int(label)).float().mean().item())
         return {"uar_one_window": float(np.mean(right))}

@@ -90,9 +90,8 @@ def fit(fabric: Fabric, learner: nn.Module, config: LoopConfig, folder: Path) ->
                 _record(folder, line)
                 progress.console.print(" ".join(f"{k} {v:.4g}" for k, v in line.items()))
                 state = {"learner": learner, "averaged": averaged, "optimiser": optimiser, "epoch": epoch + 1}
-                _save(
-                    folder / "checkpoint.pt", {k: getattr(v, "state_dict", lambda v=v: v)() for k, v in state.items()}
-                )
+                plain = {k: getattr(v, "state_dict", lambda v=v: v)() for k, v in state.items()}
+                _save(folder / "checkpoint.pt", plain | _random_state())
     return averaged.module.eval()
 
 
@@ -127,7 +126,17 @@ def _resume(path: Path, learner: nn.Module, averaged: nn.Module, optimiser: Any,
     learner.load_state_dict(state["learner"])
     averaged.load_state_dict(state["averaged"])
     optimiser.load_state_dict(state["optimiser"])
+    # Dropout draws from torch's own generators: where these are restored, a resumed run ends as an unbroken one.
+    if "random" in state:
+        torch.set_rng_state(state["random"])
+    if torch.cuda.is_available() and len(state.get("random_cuda", ())) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["random_cuda"])
     return int(state["epoch"])
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"random": torch.get_rng_state(), "random_cuda": cuda}
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:

@@ -105,8 +105,9 @@ class _Run:
             "data": sorted(self.data), "machine": platform.processor() or platform.machine(),
             "versions": {p: version(p) for p in ("torch", "lightning", "onnx", "onnxruntime", "numpy")},
         }  # fmt: skip
-        with (self.out / "run.jsonl").open("a") as lines:
-            lines.write(json.dumps(note) + "\n")
+        if self.fabric.is_global_zero:
+            with (self.out / "run.jsonl").open("a") as lines:
+                lines.write(json.dumps(note) + "\n")
 
     def faces(self) -> None:
         network, config = self._network(), self._config(FACES)
@@ -148,7 +149,9 @@ class _Run:
 
     def bundle(self) -> None:
         network = self.trained(("faces", "voices", "pairs"))
-        finish(network, self.data["ferplus"], self.spoken, self.out / "bundle", seed=self.seed)
+        if self.fabric.is_global_zero:
+            folder = self.out / "bundle"
+            finish(network, self.data["ferplus"], self.spoken, folder, seed=self.seed, epochs=self.epochs)
 
     def trained(self, stages: tuple[str, ...]) -> AudioVisualNetwork:
         """The network with what the stages left, each its averaged weights."""
@@ -179,6 +182,7 @@ class _Run:
         averaged = fit(self.fabric, learner, config, self.out / stage)
         if self.fabric.is_global_zero:
             torch.save(averaged.state_dict(), self.out / stage / "weights.pt")
+        self.fabric.barrier()  # the next stage reads these weights on every device
 
 
 RECIPES = {

@@ -1,10 +1,15 @@
 """The messages of the feed, version 1: the only definition of what subscribers receive.
 
+Within version 1 fields may be added, and a subscriber leaves out those that it does not know, as the schema lets it.
+Anything else, a new value of an enumeration included, is a new version.
+
 The JSON Schema in `schema.json` beside this file is made from these types (`python -m stream.feed.messages`), and a
 test holds the two together.
 """
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +24,7 @@ Count = Annotated[int, Meta(ge=0)]
 Reason = Literal["no_face", "silence", "stale", "uncertain"]
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What every message carries.
 
     Attributes:
@@ -69,7 +74,7 @@ class Session(_Message, frozen=True, kw_only=True, tag="session"):
     notice: str
 
 
-class WindowNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WindowNote(msgspec.Struct, frozen=True, kw_only=True):
     """Where one scored window came from.
 
     Attributes:
@@ -89,7 +94,7 @@ class WindowNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Estimate(_Message, frozen=True, kw_only=True, tag="estimate"):
-    """Topic `estimate/<stream>/<person>`: each hop. `t` is the media time of its newest segment's end.
+    """Topic `estimate/<stream>/<person>`: each hop. `t` is the time of its newest video frame.
 
     Attributes:
         span: Media seconds [start, end) that it speaks of.
@@ -181,10 +186,11 @@ def encode(message: Message, codec: str = "json") -> bytes:
     """A message as one JSON object or the same object in MessagePack.
 
     Raises:
-        ValueError: If the codec is neither `json` nor `msgpack`.
+        ValueError: If the codec is neither `json` nor `msgpack`, or a number is not finite.
     """
     if codec not in CODECS:
         raise ValueError(f"expected a codec of {', '.join(CODECS)}, got {codec!r}")
+    check_finite(message)
     write = msgspec.json.encode if codec == "json" else msgspec.msgpack.encode
     try:
         return write(message)
@@ -197,10 +203,41 @@ def encode(message: Message, codec: str = "json") -> bytes:
 def decode(payload: bytes) -> Message:
     """A message from either codec: JSON objects begin with `{`, which is no MessagePack map.
 
+    Fields that this version does not know are left out.
+
     Raises:
         msgspec.DecodeError: If the payload is neither, or not a message of this version.
     """
-    return _JSON.decode(payload) if payload[:1] == b"{" else _MSGPACK.decode(payload)
+    if payload[:1] == b"{":
+        return _JSON.decode(payload)
+    message = _MSGPACK.decode(payload)
+    try:
+        check_finite(message)  # JSON cannot carry such numbers, MessagePack can
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from error
+    return message
+
+
+def check_finite(message: Message) -> None:
+    """Refuse what no schema allows and what JSON would carry as null.
+
+    Raises:
+        ValueError: If a number of the message is NaN or infinite; the text names its field.
+    """
+    if wrong := next(_not_finite(msgspec.to_builtins(message), ""), None):
+        raise ValueError(f"expected finite numbers in the message {topic_of(message)}, got {wrong}")
+
+
+def _not_finite(value: object, field: str) -> Iterator[str]:
+    match value:
+        case float() if not math.isfinite(value):
+            yield f"{field} = {value}"
+        case dict():
+            for name, part in value.items():
+                yield from _not_finite(part, f"{field}.{name}" if field else name)
+        case list() | tuple():
+            for index, part in enumerate(value):
+                yield from _not_finite(part, f"{field}[{index}]")
 
 
 def schema() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 
-LOOPBACK_TRANSPORTS = ("ipc", "inproc")
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5563"
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}|\*)")
 _LOCAL = re.compile(r"(ipc|inproc)://\S+")
 

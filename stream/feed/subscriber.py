@@ -9,8 +9,8 @@ import msgspec
 import zmq
 
 from stream.feed.messages import Message, Session, decode, topic_of
-from stream.feed.publisher import DEFAULT_ADDRESS, KEEP_ALIVE
-from stream.feed.security import FeedError, check_address
+from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
+from stream.feed.sinks import KEEP_ALIVE
 
 QUEUE_SIZE = 1000  # messages that ZeroMQ holds here, beside those at the publisher
 _POLL_MS = 200  # how long Ctrl-C may wait where a signal does not end a poll

@@ -29,6 +29,7 @@ class SeenFaces:
         self._events: deque[PersonEvent] = deque()
         self._changed = threading.Condition()
         self._watermark_ns = 0
+        self._newest_ns = -1
         self._closed = self._aborted = False
         self.n_dropped = 0
 
@@ -44,9 +45,18 @@ class SeenFaces:
                 self.n_dropped += 1
             self._frames.append(frame)
             self._events.extend(events)
-            # A frame at t says that everything before t is known; the frame itself is known too.
-            self._watermark_ns = max(self._watermark_ns, frame.t_ns)
-            self._changed.notify_all()
+            self._pass(frame.t_ns)
+
+    def pass_over(self, t_ns: int) -> None:
+        """Say that there was a frame at `t_ns` which was not analysed. Perception thread."""
+        with self._changed:
+            self._pass(t_ns)
+
+    def _pass(self, t_ns: int) -> None:
+        # A frame at t says that everything before t is known.
+        self._newest_ns = t_ns
+        self._watermark_ns = max(self._watermark_ns, t_ns)
+        self._changed.notify_all()
 
     def advance(self, t_ns: int) -> None:
         """State that no frame before `t_ns` will follow. Perception thread."""
@@ -56,9 +66,18 @@ class SeenFaces:
                 self._changed.notify_all()
 
     def wait_past(self, t_ns: int, timeout_s: float) -> bool:
-        """Wait until every frame before `t_ns` is here or the log is closed; False when the time ran out."""
+        """Wait until every frame before `t_ns` is here or the log is closed; False when the time ran out.
+
+        Raises:
+            Aborted: If the log is or becomes aborted: what it holds may then lack frames.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: self._closed or self._watermark_ns >= t_ns, timeout_s)
+            past = self._changed.wait_for(
+                lambda: self._aborted or self._closed or self._watermark_ns >= t_ns, timeout_s
+            )
+            if self._aborted:
+                raise Aborted("the log of seen faces was aborted")
+            return past
 
     def take(self, start_ns: int, end_ns: int) -> list[FrameFaces]:
         """Frames in [start, end), ascending; these and all before them leave the log. Scoring thread."""
@@ -85,11 +104,10 @@ class SeenFaces:
         with self._changed:
             return self._closed
 
-    @property
-    def ended(self) -> bool:
-        """Whether the log is closed and every frame was taken."""
+    def ended_before(self, t_ns: int) -> bool:
+        """Whether the log is closed and no frame, analysed or not, came at `t_ns` or later."""
         with self._changed:
-            return self._closed and not self._frames
+            return self._closed and self._newest_ns < t_ns
 
     def close(self) -> None:
         """No frame follows: whoever waits for one goes on."""
@@ -98,7 +116,7 @@ class SeenFaces:
             self._changed.notify_all()
 
     def abort(self) -> None:
-        """Wake everybody; a writer that waits raises Aborted."""
+        """Wake everybody: who waits, and who writes from now on, raises Aborted. Any thread may call."""
         with self._changed:
-            self._closed = self._aborted = True
+            self._aborted = True
             self._changed.notify_all()

@@ -28,9 +28,6 @@ __all__ = ["MediaSource", "SourceError", "Speed"]
 
 Item = VideoFrame | AudioBlock | SourceEvent
 
-OPEN_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 10.0
-
 
 class MediaSource:
     """A recorded file, or a URL, as video frames, audio blocks and events in ascending order of time.
@@ -46,12 +43,21 @@ class MediaSource:
         speed: `realtime` hands out each item when it is due, `max` as fast as they are taken.
         name: Name of the stream; by default made of the file's name.
         clock: Paces `realtime`.
+        timeout_s: Longest wait for a network to answer, or to send more.
 
     Raises:
         SourceError: On entering, if nothing can be played; and here, if the name is not fit for a topic.
     """
 
-    def __init__(self, path_or_url: str, *, speed: Speed, name: str | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path_or_url: str,
+        *,
+        speed: Speed,
+        name: str | None = None,
+        clock: Clock | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
         self._target = str(path_or_url)
         self._name = stream_name(self._target) if name is None else name
         if not re.fullmatch(r"[A-Za-z0-9._-]+", self._name):
@@ -59,6 +65,7 @@ class MediaSource:
                 f"expected a stream name of letters, digits, '.', '_' and '-', got {self._name!r}; choose another"
             )
         self._pacer = Pacer(Speed(speed), clock or MonotonicClock())
+        self._timeout_s = timeout_s
         self._stopped = threading.Event()
         self._containers: list[Any] = []
         self._tracks: list[Track] = []
@@ -104,12 +111,18 @@ class MediaSource:
     def stop(self) -> None:
         """End the iteration at its next item, and a paced wait at once. Any thread may call.
 
-        A read from a network that has gone silent ends by its own timeout, 10 s at most.
+        A read from a network that has gone silent ends after `timeout_s`.
         """
         self._stopped.set()
 
     def __iter__(self) -> Iterator[Item]:
-        """The items, once."""
+        """The items, once.
+
+        Raises:
+            RuntimeError: Outside the `with` block.
+        """
+        if not self._tracks:
+            raise RuntimeError("expected an open source: iterate inside its `with` block")
         for name in self._empty:
             yield SourceEvent(t_ns=0, kind="empty_track", text=f"the {name} track holds nothing that decodes")
         self._pacer.start()
@@ -171,7 +184,7 @@ class MediaSource:
         self._info = describe(self._name, container, [track.decoder.stream for track in self._tracks])
 
     def _open_container(self, local: str | None) -> Any:
-        timeout = None if local is not None else (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        timeout = None if local is not None else (self._timeout_s, self._timeout_s)
         # The prefix keeps a colon in a file's name from being read as a protocol.
         target = self._target if local is None else f"file:{local}"
         try:
@@ -212,4 +225,5 @@ class MediaSource:
     def _close(self) -> None:
         for container in self._containers:
             container.close()
-        self._containers = []
+        # The tracks hold decoders: let go of them now, not when the source itself goes.
+        self._containers, self._tracks, self._packets = [], [], []

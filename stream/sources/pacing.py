@@ -14,7 +14,7 @@ class Speed(StrEnum):
 
 
 class Pacer:
-    """Holds each item back until it is due; the first call sets media time 0 to now less its own due time.
+    """Holds each item back until it is due, counted from `start`.
 
     A reader that was slow is served at once until it has caught up: due times are never shifted.
     """
@@ -22,7 +22,7 @@ class Pacer:
     def __init__(self, speed: Speed, clock: Clock) -> None:
         self.paced = speed is Speed.REALTIME
         self._clock = clock
-        self._origin_ns: int | None = None
+        self._origin_ns = clock.now_ns()
 
     def start(self) -> None:
         """Say that media time 0 is now."""
@@ -30,9 +30,5 @@ class Pacer:
 
     def await_due(self, due_ns: int, stop: threading.Event) -> None:
         """Return when media time `due_ns` has come, or `stop` is set. At `max` speed, return at once."""
-        if not self.paced:
-            return
-        if self._origin_ns is None:
-            self.start()
-        assert self._origin_ns is not None
-        self._clock.wait_until(self._origin_ns + due_ns, stop)
+        if self.paced:
+            self._clock.wait_until(self._origin_ns + due_ns, stop)

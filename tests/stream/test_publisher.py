@@ -17,21 +17,11 @@ import pytest
 import zmq
 from msgspec.structs import replace
 
+from stream.feed.late_joiners import GONE_S, MAX_PERSONS, MAX_STREAMS, LateJoiners
 from stream.feed.messages import Estimate, Event, Message, Session, Status, decode, encode, topic_of
-from stream.feed.publisher import (
-    GONE_S,
-    MAX_PERSONS,
-    MAX_STREAMS,
-    Feed,
-    FeedError,
-    JsonlSink,
-    LateJoiners,
-    Numbering,
-    Sink,
-    ZmqSink,
-    rfc3339,
-)
-from stream.feed.security import check_address
+from stream.feed.publisher import Feed, Numbering, rfc3339
+from stream.feed.security import FeedError, check_address
+from stream.feed.sinks import JsonlSink, Sink, ZmqSink
 from stream.rings import Delivery
 from tests.stream.test_messages import GOLDEN
 
@@ -489,7 +479,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from stream.feed.messages import decode
-from stream.feed.publisher import Feed, JsonlSink
+from stream.feed.publisher import Feed
+from stream.feed.sinks import JsonlSink
 from stream.rings import Delivery
 with Feed([JsonlSink(Path(sys.argv[1]))], delivery=Delivery.WAIT) as feed:
     while True:

@@ -35,7 +35,7 @@ def picture(number: int, size: tuple[int, int] = (2, 3)) -> np.ndarray:
 class Background:
     """Runs a function in a thread and hands on what it raised."""
 
-    def __init__(self, target: Callable[[], None]) -> None:
+    def __init__(self, target: Callable[[], object]) -> None:
         self._target = target
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -204,7 +204,7 @@ def test_a_blocked_audio_writer_is_freed(end: str) -> None:
 
 def test_an_abort_frees_the_reader_of_audio() -> None:
     ring = audio_ring(4, Delivery.WAIT)
-    reader = Background(lambda: [ring.wait_until(3), None][1])
+    reader = Background(lambda: ring.wait_until(3))
     ring.abort()
     assert isinstance(reader.join(), Aborted)
 
@@ -277,7 +277,7 @@ def test_a_blocked_frame_writer_is_freed(end: str) -> None:
 
 def test_an_abort_frees_the_reader_of_frames() -> None:
     ring = FrameRing(1, delivery=Delivery.WAIT)
-    reader = Background(lambda: [ring.read(), None][1])
+    reader = Background(ring.read)
     ring.abort()
     assert isinstance(reader.join(), Aborted)
 

@@ -16,7 +16,9 @@ import zmq
 from msgspec.structs import replace
 
 from stream.feed.messages import Message, encode, topic_of
-from stream.feed.publisher import Feed, FeedError, ZmqSink
+from stream.feed.publisher import Feed
+from stream.feed.security import FeedError
+from stream.feed.sinks import ZmqSink
 from stream.feed.subscriber import Subscriber
 from tests.stream.test_publisher import ANY, WAIT_S, estimate, event, joined, seqs, serving, session, status
 

@@ -13,7 +13,9 @@ import pytest
 from rich.console import Console
 
 from stream.feed.messages import Message, decode
-from stream.feed.publisher import Feed, FeedError, ZmqSink
+from stream.feed.publisher import Feed
+from stream.feed.security import FeedError
+from stream.feed.sinks import ZmqSink
 from tests.stream.test_publisher import ANY, WAIT_S, estimate, event, serving, session, status, until
 from tests.stream.test_subscriber import line_of, running
 from tools.watch import Board, LineSink, render, watch

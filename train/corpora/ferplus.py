@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.corpora.items import CorpusError, Faces, check_split
+from train.corpora.items import CorpusError, Faces, check_split, listed
 
 COLUMNS = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
@@ -28,14 +28,18 @@ def read(folder: Path, split: str) -> Faces:
     table = folder / "fer2013new.csv"
     if not table.is_file():
         raise CorpusError(f"expected FER+ with its table at {table}, found none; give the folder that holds it")
+    usages = [usage for usage in USAGES[check_split(split)] if split != "all" or _pictures(folder, usage).is_dir()]
     with table.open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["Usage"] in USAGES[check_split(split)]]
+        reader = csv.DictReader(lines)
+        if absent := [c for c in ("Usage", "Image name", *COLUMNS) if c not in (reader.fieldnames or ())]:
+            raise CorpusError(f"expected FER+'s table at {table}, its columns lack {listed(absent)}")
+        rows = [row for row in reader if row["Usage"] in usages]
     images, votes, names, missing = [], [], [], []
     for row in rows:
         counts = np.array([float(row[column]) for column in COLUMNS], dtype=np.float32)
         if not row["Image name"] or counts.argmax() >= N_LABELS:
             continue
-        path = folder / "data" / FOLDERS[row["Usage"]] / row["Image name"]
+        path = _pictures(folder, row["Usage"]) / row["Image name"]
         image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
         if image is None or image.shape != (48, 48):
             missing.append(path.name)
@@ -46,8 +50,12 @@ def read(folder: Path, split: str) -> Faces:
     if missing:
         raise CorpusError(
             f"{len(missing)} of {len(missing) + len(names)} pictures of {folder} are missing or not 48 x 48: "
-            f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+            f"{listed(missing)}"
         )
     if not names:
         raise CorpusError(f"{folder} holds no picture of split {split!r}")
     return Faces(images=np.stack(images), votes=np.stack(votes), names=tuple(names))
+
+
+def _pictures(folder: Path, usage: str) -> Path:
+    return folder / "data" / FOLDERS[usage]

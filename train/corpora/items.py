@@ -1,5 +1,7 @@
 """What every corpus reader returns: labelled faces, or labelled utterances of named speakers."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +80,23 @@ def list_audio(folder: Path, pattern: str) -> list[Path]:
     if not found:
         raise CorpusError(f"expected {pattern}.wav, .flac or .opus below {folder}, found none; give the corpus folder")
     return [found[stem] for stem in sorted(found)]
+
+
+def read_names(paths: Sequence[Path], pattern: str, expected: str) -> list[tuple[Path, re.Match[str]]]:
+    """Each path with what `pattern` finds in its stem.
+
+    Raises:
+        CorpusError: If a stem does not match; `expected` says how it should be named.
+    """
+    found = [(path, re.fullmatch(pattern, path.stem)) for path in paths]
+    if wrong := [path.name for path, match in found if match is None]:
+        raise CorpusError(f"{len(wrong)} of {len(found)} files are not named {expected}: {listed(wrong)}")
+    return [(path, match) for path, match in found if match is not None]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first five names, and whether there are more."""
+    return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
 
 
 def speaker_split(speaker: str, valid: frozenset[str], withheld: frozenset[str]) -> str:

@@ -3,24 +3,32 @@
 import csv
 from pathlib import Path
 
-from train.corpora.items import CorpusError, Utterance, find_audio, speaker_split
+from train.corpora.items import CorpusError, Utterance, find_audio, listed, speaker_split
 
 LABEL_OF = {"neutral": 0, "happiness": 1, "surprised": 2, "sadness": 3, "anger": 4, "fear": 6}
 TRAIN = frozenset({"WR0", "MP0", "IC0", "KD0", "TP0"})
 VALID = frozenset({"KS0", "MK0"})
+COLUMNS = ("file_id", "emotion", "speaker_id")
 
 
 def read(folder: Path) -> list[Utterance]:
     """Every utterance of the table whose file is there.
 
     Raises:
-        CorpusError: If the table is missing, or names files that are not in `samples`.
+        CorpusError: If the table is missing or not nEMO's, or names files that are not in `samples`.
     """
     table = folder / "data.tsv"
     if not table.is_file():
         raise CorpusError(f"expected nEMO with its table at {table}, found none; give the folder that holds it")
     with table.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    absent = [column for column in COLUMNS if not rows or rows[0].get(column) is None]
+    strange = sorted({row["emotion"] for row in rows} - set(LABEL_OF)) if not absent else []
+    if absent or strange:
+        raise CorpusError(
+            f"expected nEMO's table at {table}, with columns {', '.join(COLUMNS)} and emotions "
+            f"{', '.join(LABEL_OF)}, found {'emotion ' + listed(strange) if strange else 'no ' + listed(absent)}"
+        )
     utterances, missing = [], []
     for row in rows:
         stem, speaker = Path(row["file_id"]).stem, row["speaker_id"].strip()
@@ -39,7 +47,6 @@ def read(folder: Path) -> list[Utterance]:
         )
     if missing:
         raise CorpusError(
-            f"{len(missing)} of {len(rows)} files that {table} names are not in samples: "
-            f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+            f"{len(missing)} of {len(rows)} files that {table} names are not in samples: {listed(missing)}"
         )
     return utterances
