@@ -303,3 +303,37 @@ def test_frames_that_do_not_fit_are_refused() -> None:
     ring.write(VideoFrame(t_ns=7, image=picture(0)))
     with pytest.raises(ValueError, match="expected a frame later than 7 ns, got one at 7 ns"):
         ring.write(VideoFrame(t_ns=7, image=picture(0)))
+
+
+def test_audio_that_was_said_not_to_come_is_awaited_no_longer() -> None:
+    ring = audio_ring(10, Delivery.WAIT)
+    ring.write(ramp(0, 3))
+    assert not ring.wait_until(5, 0)
+    ring.advance(5)
+    assert ring.wait_until(5, 0)
+    assert not ring.wait_until(6, 0)
+    assert ring.end == 3  # nothing was written: what comes at 5 leaves a gap, as it would have without
+    ring.write(ramp(5, 1))
+    samples, n_real = ring.read(0, 6)
+    assert samples.tolist() == [1, 2, 3, 0, 0, 6]
+    assert n_real == 4
+    ring.advance(2)  # an earlier statement changes nothing
+    assert ring.wait_until(6, 0)
+
+
+def test_advance_wakes_a_reader_of_audio() -> None:
+    ring = audio_ring(10, Delivery.WAIT)
+    reached: list[bool] = []
+    reader = Background(lambda: reached.append(ring.wait_until(4, TIMEOUT_S)))
+    ring.advance(4)
+    assert reader.join() is None
+    assert reached == [True]
+
+
+def test_frames_say_how_far_they_have_come() -> None:
+    ring = FrameRing(2, delivery=Delivery.WAIT)
+    ring.write(VideoFrame(t_ns=40, image=picture(0)))
+    assert ring.advanced_ns == 40
+    ring.advance(90)
+    ring.advance(60)
+    assert ring.advanced_ns == 90
