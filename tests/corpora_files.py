@@ -25,7 +25,7 @@ def tone(label: int, seconds: float, seed: int, rate_hz: int = RATE_HZ) -> np.nd
     """A voice-like tone of one label at a quarter of full scale, (n,) float32; `seed` varies level and phase."""
     generator = np.random.default_rng((label, seed))
     t = np.arange(round(seconds * rate_hz)) / rate_hz
-    pitch_hz = 110.0 * 2 ** (label / 2)
+    pitch_hz = 90.0 * 2 ** (0.75 * label)
     wave = sum(np.sin(2 * np.pi * pitch_hz * k * t + generator.uniform(0, 6.28)) / k for k in range(1, 4 + label % 3))
     wave = wave * (1 + 0.5 * np.sin(2 * np.pi * (2 + label) * t))
     wave = wave / np.abs(wave).max() + 0.01 * generator.standard_normal(len(t))

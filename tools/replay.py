@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from engines.bundle import load
 from stream.config import FeedConfig, SessionConfig
@@ -11,6 +10,7 @@ from stream.feed.publisher import Feed
 from stream.feed.sinks import JsonlSink, Sink, ZmqSink
 from stream.rings import Delivery
 from stream.session import Session
+from stream.sources.container import stream_name
 from stream.sources.errors import SourceError
 from stream.sources.media import MediaSource, Speed
 from tools.errors import DONE, MISUSE
@@ -73,11 +73,9 @@ def sinks(config: FeedConfig) -> list[Sink]:
 
 
 def stream_names(files: Sequence[str]) -> list[str]:
-    """A topic name for each file: its stem in letters, digits, `.`, `_` and `-`, numbered where it comes again."""
+    """A topic name for each file, made of its own, numbered where it comes again."""
     names: list[str] = []
-    for file in files:
-        stem = Path(file.split("?")[0]).stem or "stream"
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem)
+    for plain in map(stream_name, files):
         name, n = plain, 1
         while name in names:
             n += 1

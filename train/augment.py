@@ -18,25 +18,28 @@ def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tens
     return low + (high - low) * torch.rand(n, generator=generator)
 
 
-def faces(images: Tensor, size_px: int, generator: torch.Generator) -> Tensor:
-    """Grey pictures to augmented, standardised ones: (n, 48, 48) uint8 to (n, 1, size_px, size_px) float32."""
+def faces(images: Tensor, size_px: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Grey pictures to augmented, standardised ones: (n, 48, 48) uint8 to (n, 1, size_px, size_px) float32.
+
+    `strength` in [0, 1] scales how far pictures are moved and relit, and how often they are blurred and covered.
+    """
     n = len(images)
     grey = images.to(torch.float32).unsqueeze(1)
-    grey = _warp(grey, size_px, generator)
-    grey = _light(grey, generator)
-    grey = _soften(grey, generator)
-    noise = uniform(n, 0.0, 8.0, generator).reshape(n, 1, 1, 1)
+    grey = _warp(grey, size_px, generator, strength)
+    grey = _light(grey, generator, strength)
+    grey = _soften(grey, generator, strength)
+    noise = uniform(n, 0.0, 8.0 * strength, generator).reshape(n, 1, 1, 1)
     grey = grey + noise * torch.randn(grey.shape, generator=generator)
-    return _erase(standardise(grey.clamp(0.0, 255.0)), generator)
+    return _erase(standardise(grey.clamp(0.0, 255.0)), generator, strength)
 
 
-def _warp(grey: Tensor, size_px: int, generator: torch.Generator) -> Tensor:
+def _warp(grey: Tensor, size_px: int, generator: torch.Generator, strength: float) -> Tensor:
     n = len(grey)
-    angle = uniform(n, -0.26, 0.26, generator)
-    scale = torch.exp(uniform(n, -0.2, 0.2, generator))
-    stretch = torch.exp(uniform(n, -0.08, 0.08, generator))
+    angle = strength * uniform(n, -0.26, 0.26, generator)
+    scale = torch.exp(strength * uniform(n, -0.2, 0.2, generator))
+    stretch = torch.exp(strength * uniform(n, -0.08, 0.08, generator))
     mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    shift = uniform(2 * n, -0.16, 0.16, generator).reshape(n, 2)
+    shift = strength * uniform(2 * n, -0.16, 0.16, generator).reshape(n, 2)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     rows = [
         torch.stack([cos * mirror * stretch, -sin, shift[:, 0]], 1),
@@ -46,18 +49,18 @@ def _warp(grey: Tensor, size_px: int, generator: torch.Generator) -> Tensor:
     return F.grid_sample(grey, grid, padding_mode="border", align_corners=False)
 
 
-def _light(grey: Tensor, generator: torch.Generator) -> Tensor:
+def _light(grey: Tensor, generator: torch.Generator, strength: float) -> Tensor:
     n, size_px = len(grey), grey.shape[-1]
-    gamma = torch.exp(uniform(n, -0.5, 0.5, generator)).reshape(n, 1, 1, 1)
+    gamma = torch.exp(strength * uniform(n, -0.5, 0.5, generator)).reshape(n, 1, 1, 1)
     line = torch.linspace(-1.0, 1.0, size_px)
-    slope = uniform(2 * n, -0.35, 0.35, generator).reshape(n, 2, 1, 1)
+    slope = strength * uniform(2 * n, -0.35, 0.35, generator).reshape(n, 2, 1, 1)
     side = 1.0 + slope[:, :1] * line.reshape(1, 1, 1, -1) + slope[:, 1:] * line.reshape(1, 1, -1, 1)
     return 255.0 * (grey / 255.0).clamp_min(1e-4) ** gamma * side
 
 
-def _soften(grey: Tensor, generator: torch.Generator) -> Tensor:
+def _soften(grey: Tensor, generator: torch.Generator, strength: float) -> Tensor:
     # A face far from the camera: fewer pixels than the crop, then enlarged. One size for the batch is cheap.
-    if torch.rand(1, generator=generator).item() < 0.3:
+    if torch.rand(1, generator=generator).item() < 0.3 * strength:
         size_px = grey.shape[-1]
         small = int(size_px * uniform(1, 0.45, 0.9, generator).item())
         grey = F.interpolate(grey, size=(small, small), mode="area")
@@ -65,12 +68,12 @@ def _soften(grey: Tensor, generator: torch.Generator) -> Tensor:
     return grey
 
 
-def _erase(grey: Tensor, generator: torch.Generator) -> Tensor:
+def _erase(grey: Tensor, generator: torch.Generator, strength: float) -> Tensor:
     # A hand, hair or the edge of the picture over a part of the face; 0 is the mean of a standardised picture.
     n, size_px = len(grey), grey.shape[-1]
     centre = uniform(2 * n, 0.0, float(size_px), generator).reshape(n, 2, 1)
     half = uniform(2 * n, 0.06 * size_px, 0.2 * size_px, generator).reshape(n, 2, 1)
-    half = half * (torch.rand(n, generator=generator) < 0.5).reshape(n, 1, 1)
+    half = half * (torch.rand(n, generator=generator) < 0.5 * strength).reshape(n, 1, 1)
     inside = (torch.arange(size_px).reshape(1, 1, -1) - centre).abs() < half  # (n, axis, size)
     return grey.masked_fill((inside[:, 0, :, None] & inside[:, 1, None, :]).unsqueeze(1), 0.0)
 

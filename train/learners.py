@@ -32,19 +32,20 @@ class FaceLearner(nn.Module):
     """The face branch and its head against the raters' distribution (FER+'s probability labels)."""
 
     def __init__(self, network: AudioVisualNetwork, train: Faces, valid: Faces, *, seed: int, batch_size: int,
-                 sizes_px: tuple[int, ...]) -> None:  # fmt: skip
+                 sizes_px: tuple[int, ...], strength: float = 1.0, rare_every: int = 4) -> None:  # fmt: skip
         super().__init__()
         self.face, self.head, self.dropout = network.face, network.face_head, network.dropout
         self._train, self._valid = train, valid
         self._seed, self._batch_size, self._sizes_px = seed, batch_size, sizes_px
+        self._strength, self._rare_every = strength, rare_every
 
     def n_batches(self) -> int:
-        return len(self._train.names) // self._batch_size
+        return max(1, len(self._train.names) // self._batch_size)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self._seed * 100_003 + epoch)
         n_drawn = self.n_batches() * self._batch_size
-        if epoch % 4 == 3:  # each fourth epoch looks at rare labels more often
+        if self._rare_every and epoch % self._rare_every == self._rare_every - 1:  # rare labels more often
             order = balanced(self._train.majority, n_drawn, 0.5, self._seed + epoch)
         else:
             order = torch.randperm(len(self._train.names), generator=generator)[:n_drawn].numpy()
@@ -52,7 +53,8 @@ class FaceLearner(nn.Module):
         for at in range(0, n_drawn, self._batch_size):
             chosen = order[at : at + self._batch_size]
             images = torch.from_numpy(self._train.images[chosen])
-            yield augment.faces(images, size_px, generator), torch.from_numpy(self._train.targets[chosen])
+            crops = augment.faces(images, size_px, generator, self._strength)
+            yield crops, torch.from_numpy(self._train.targets[chosen])
 
     def forward(self, grey: Tensor, targets: Tensor) -> Tensor:
         logits = self.head(self.dropout(self.face.encode(grey.contiguous(memory_format=torch.channels_last))))
