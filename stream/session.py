@@ -244,7 +244,8 @@ class Session:
         finally:
             self._stop(threads)
         if self._faults:
-            raise self._faults[0]
+            fault = self._faults[0]
+            raise fault from fault.__cause__  # not from the Aborted that it led to
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:

@@ -1,5 +1,6 @@
 """Export: a trained temporal recogniser to the three graphs of a bundle, checked against torch on the exact files."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,18 @@ def export(network: AudioVisualNetwork, folder: Path, crops: np.ndarray, wavefor
     Args:
         network: Trained, in evaluation mode.
         folder: Where to write.
-        crops: (n, size_px, size_px, 3) uint8, real crops to check with.
-        waveforms: (n, n_samples) float32, real voice to check with; n is at least 2.
+        crops: (n, size_px, size_px, 3) uint8, real crops to check with; n is at least 2.
+        waveforms: (n, n_samples) float32, real voice to check with.
 
     Returns:
         The largest difference between ONNX Runtime and torch on these.
 
     Raises:
-        ValueError: If it is above the tolerance, or an axis that should be free is not.
+        ValueError: If there are too few of these, the difference is above the tolerance, or an axis that should be
+            free is not.
     """
+    if min(len(crops), len(waveforms)) < 2 or len(crops) != len(waveforms):
+        raise ValueError(f"expected as many crops as waveforms, 2 or more, got {len(crops)} and {len(waveforms)}")
     network = network.cpu().float().eval()
     pixels, waves = torch.from_numpy(crops), torch.from_numpy(waveforms)
     with torch.no_grad():
@@ -73,18 +77,7 @@ def export(network: AudioVisualNetwork, folder: Path, crops: np.ndarray, wavefor
 
 
 def _export(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: Sequence[str]) -> float:
-    module.eval()
-    program: Any = torch.onnx.export(
-        module,
-        # An example of one item would make the batch axis a constant.
-        tuple(tensor[:2] for tensor in inputs.values()),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=list(inputs),
-        output_names=list(outputs),
-        dynamic_shapes=tuple({0: "batch"} for _ in inputs),
-        verbose=False,
-    )
+    program = _trace(module.eval(), inputs, outputs)
     program.save(path, external_data=False)
     onnx.checker.check_model(onnx.load(path), full_check=True)
     engine = OnnxEngine(path)
@@ -101,3 +94,21 @@ def _export(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: S
             f"{path.name}: ONNX Runtime departs from torch by {difference:.2e}, at most {TOLERANCE} is right"
         )
     return difference
+
+
+def _trace(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> Any:
+    with warnings.catch_warnings():
+        # torch 2.13 warns of a class that its own exporter uses, and that the head's two batches are one: they are.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*axis name: batch will not be used", category=UserWarning)
+        return torch.onnx.export(
+            module,
+            # An example of one item would make the batch axis a constant.
+            tuple(tensor[:2] for tensor in inputs.values()),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: "batch"} for _ in inputs),
+            verbose=False,
+        )

@@ -35,8 +35,6 @@ from train.voices import Voices
 # 1,500 pictures, enlarged fourfold with a border. A crop cut so shows the network what it was trained on.
 EYE_DISTANCE, EYE_HEIGHT = 0.365, 0.40
 MIN_CONFIDENCE = 0.4
-# In a rolling sum a voice alone counts half: on people it never heard it is right half as often beyond chance.
-FUSION = PerModality(face=1.0, voice=0.5, both=1.0)
 PAPER = "Birhala et al., Temporal aggregation of audio-visual modalities for emotion recognition, 2020"
 CORPORA = {
     "ferplus": Corpus(
@@ -91,7 +89,8 @@ def finish(
     heat = _temperatures(bundle, faces, voices, seed)
     bundle = _write(out, msgspec.structs.replace(draft, temperature=heat))
     scores = _scores(bundle, ferplus_dir, spoken, seed)
-    bundle = _write(out, msgspec.structs.replace(draft, temperature=heat, scores=scores))
+    fusion = _fusion(scores)
+    bundle = _write(out, msgspec.structs.replace(draft, temperature=heat, scores=scores, fusion=fusion))
     write_card(bundle, difference, seed=seed)
 
 
@@ -113,7 +112,7 @@ def _manifest(out: Path, spoken: list[tuple[str, Path]], options: str) -> Manife
         ),
         scheme=Scheme(segment_s=0.25, audio_s=1.28, jitter_s=0.01, n_segments=10, alignments=("centered", "causal")),
         stages={name: _stage(out / f"{name}.onnx") for name in STAGES},  # type: ignore[misc]
-        fusion=FUSION,
+        fusion=PerModality(face=1.0, voice=1.0, both=1.0),
         temperature=PerModality(face=1.0, voice=1.0, both=1.0),
         min_confidence=MIN_CONFIDENCE,
         trained=tuple(CORPORA[name] for name in names),
@@ -170,6 +169,19 @@ def _scores(bundle: Bundle, ferplus_dir: Path, spoken: list[tuple[str, Path]], s
             _measured("class-matched pairs", modality, "a face and an utterance of one label", paired[modality])
         )
     return tuple(rows)
+
+
+def _fusion(scores: Sequence[Measured]) -> PerModality:
+    """Weights in the rolling sum: how often each modality is right beyond chance, the face's being 1."""
+    chance = 1.0 / len(LABELS)
+
+    def beyond(modality: str) -> float:
+        own = [s for s in scores if s.modality == modality and (modality == "both" or "pairs" not in s.corpus)]
+        return float(np.mean([s.accuracy for s in own])) - chance
+
+    floor = 0.05  # a trial run may be no better than chance; a weight must be positive
+    face, voice, both = (max(floor, beyond(modality)) for modality in ("face", "voice", "both"))
+    return PerModality(face=1.0, voice=round(voice / face, 3), both=round(both / face, 3))
 
 
 def _measured(corpus: str, modality: str, protocol: str, metrics: Metrics) -> Measured:

@@ -149,8 +149,12 @@ def _missing(tracks: list[Track]) -> tuple[float, float] | None:
         container = stream.container
         if not STATES_DURATION & set(container.format.name.split(",")):
             continue
-        stated = stream.duration is not None
-        expected_s = float(stream.duration * stream.time_base) if stated else (container.duration or 0) / 1e6
+        whole_s = (container.duration or 0) / 1e6
+        own_s = whole_s if stream.duration is None else float(stream.duration * stream.time_base)
+        # FFmpeg fills in the container's length where a track has none (sparse pictures in Matroska): that says
+        # nothing of this track.
+        stated = abs(own_s - whole_s) > 0.001
+        expected_s = own_s
         # Without a length of its own a track may rightly be shorter than the container: the longest one counts.
         came_s = (track.end_ns - track.start_ns if stated else max(t.end_ns for t in tracks)) / NS_PER_S
         if expected_s - came_s > SHORT_S and (worst is None or expected_s - came_s > worst[0] - worst[1]):

@@ -524,3 +524,10 @@ def test_real_clips_play_whole(shared_clips: Path) -> None:
         assert given.sum() == given.nonzero()[0][-1] + 1 > 2.9 * RATE_HZ
         assert 0.01 < samples.std() < 0.3
         assert events_of(items) == []
+
+
+def test_sparse_pictures_that_end_before_the_sound_are_not_truncated(tmp_path: Path) -> None:
+    whole = write_media(
+        tmp_path / "a.mkv", video=Video(times_s=(0, 15, 30)), audio=Audio(rate_hz=8000, duration_s=31.0)
+    )
+    assert events_of(played(whole)) == []

@@ -23,6 +23,10 @@ def noise(i: int, height_px: int, width_px: int) -> np.ndarray:
     return np.random.default_rng(i).integers(0, 255, (height_px, width_px, 3)).astype(np.uint8)
 
 
+def picture(name: str) -> np.ndarray:
+    return np.asarray(getattr(skimage.data, name)())
+
+
 def silence(t_s: np.ndarray) -> np.ndarray:
     return np.zeros_like(t_s)
 
@@ -30,7 +34,7 @@ def silence(t_s: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def portrait() -> np.ndarray:
     """(256, 256, 3) uint8: one real face."""
-    return np.asarray(skimage.data.astronaut()[:256, 96:352])
+    return picture("astronaut")[:256, 96:352]
 
 
 def showing(image: np.ndarray) -> Video:
@@ -58,7 +62,7 @@ def test_a_voice_without_a_face_is_person_0(tmp_path: Path) -> None:
 
 
 def test_a_landscape_with_a_silent_track_is_nobody(tmp_path: Path) -> None:
-    coffee = np.asarray(skimage.data.coffee()[:360, :600])
+    coffee = picture("coffee")[:360]
     told = played(write_media(tmp_path / "a.mkv", video=showing(coffee), audio=Audio(sound=silence)))
     assert verdicts(told) == [(0, "no_face")] * 4
     assert voices(told) == ["silence"] * 4
