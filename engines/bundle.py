@@ -190,8 +190,10 @@ def load(name_or_folder: str | Path) -> Bundle:
 
 
 def _check(folder: Path, manifest: Manifest) -> None:
+    if len(set(manifest.labels)) < len(manifest.labels):
+        raise BundleError(f"{folder}: expected labels that differ, got {', '.join(manifest.labels)}")
     n_samples = manifest.scheme.audio_s * manifest.audio.rate_hz
-    if round(n_samples) != manifest.audio.n_samples:
+    if abs(n_samples - manifest.audio.n_samples) > 1e-6 * n_samples:
         raise BundleError(
             f"{folder}: scheme.audio_s is {n_samples:g} samples, audio.n_samples {manifest.audio.n_samples}"
         )

@@ -3,60 +3,13 @@
 A ring has one writer thread and one reader thread. What happens when it is full is its `Delivery`.
 """
 
-import threading
-from enum import StrEnum
-
 import numpy as np
 
+from stream.delivery import Aborted, Bounded, Delivery
 from stream.records import RATE_HZ, AudioBlock, VideoFrame
 
 
-class Delivery(StrEnum):
-    """What a full ring does with a new item."""
-
-    WAIT = "wait"  # the writer waits: nothing is lost (replay)
-    DROP_OLDEST = "drop_oldest"  # the oldest goes, and is counted (live)
-
-
-class Aborted(Exception):  # noqa: N818 - not an error: somebody asked for the end
-    """The ring was aborted: whoever writes to it or waits on it should end."""
-
-
-class _Ring:
-    """What both rings share: one lock, the end of the stream, the abort."""
-
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = Delivery(delivery)
-        self._changed = threading.Condition()
-        self._closed = False
-        self._aborted = False
-
-    @property
-    def closed(self) -> bool:
-        """Whether the writer has said that nothing more comes."""
-        with self._changed:
-            return self._closed
-
-    def close(self) -> None:
-        """End of the stream: what is held can still be read. Any thread may call, more than once."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def abort(self) -> None:
-        """Stop at once: a blocked `write` and every wait raise `Aborted`, now and from here on. Any thread may call."""
-        with self._changed:
-            self._aborted = True
-            self._changed.notify_all()
-
-    def _check_open(self) -> None:
-        if self._aborted:
-            raise Aborted(f"the {type(self).__name__} was aborted")
-        if self._closed:
-            raise ValueError(f"expected no write to a closed {type(self).__name__}, got one; make a new ring")
-
-
-class AudioRing(_Ring):
+class AudioRing(Bounded):
     """Mono samples addressed by their absolute index on the session timeline, and which of them are real.
 
     Samples that were never captured (a gap), and those before index 0, read as zeros that are not real.
@@ -232,7 +185,7 @@ class AudioRing(_Ring):
         return pieces if n_head == n else [*pieces, (slice(0, n - n_head), first + n_head)]
 
 
-class FrameRing(_Ring):
+class FrameRing(Bounded):
     """Video frames in order of time. Slots are allocated at the first frame, and again if the size changes.
 
     `write` copies into a slot and `read` copies out of it: neither side ever holds the ring's memory.

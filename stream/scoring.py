@@ -7,7 +7,7 @@ from types import TracebackType
 import numpy as np
 
 from engines.bundle import Bundle
-from engines.engine import Engine
+from engines.engine import Engine, EngineError
 from engines.select import open_engine
 from stream.records import Score, Window
 
@@ -34,15 +34,34 @@ class Scorer:
         threads: Threads inside an operator.
 
     Raises:
-        EngineError: If a graph cannot be loaded.
+        EngineError: If a graph cannot be loaded, or does not fit what `bundle.json` says.
     """
 
     def __init__(self, bundle: Bundle, *, backend: str, threads: int = 1) -> None:
         self._frame: Engine = open_engine(backend, bundle.stage("frame_encoder"), threads=threads)
         self._audio: Engine = open_engine(backend, bundle.stage("audio_encoder"), threads=threads)
         self._head: Engine = open_engine(backend, bundle.stage("head"), threads=threads)
+        self._check(bundle)
         self.backend = self._frame.backend
         self.last_ms = 0.0
+
+    def _check(self, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        size_px, n_labels = manifest.face.size_px, len(manifest.labels)
+        wanted = [
+            (self._frame.inputs, "crop", "uint8", (size_px, size_px, 3)),
+            (self._audio.inputs, "waveform", "float32", (manifest.audio.n_samples,)),
+            *(
+                (engine.outputs, "posterior", "float32", (n_labels,))
+                for engine in (self._frame, self._audio, self._head)
+            ),
+        ]
+        for specs, name, dtype, shape in wanted:
+            if not any(s.name == name and s.dtype == dtype and s.shape[1:] == shape for s in specs):
+                raise EngineError(
+                    f"{bundle.folder}: by its bundle.json a graph should have {name} {dtype} (batch, "
+                    f"{', '.join(map(str, shape))}), it has {'; '.join(map(str, specs))}; export the bundle again"
+                )
 
     def __enter__(self) -> "Scorer":
         return self

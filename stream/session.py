@@ -16,6 +16,7 @@ from stream.aggregation import Aggregate, Aggregator
 from stream.assembly import Hop, WindowAssembler
 from stream.clock import Clock, MonotonicClock
 from stream.config import SessionConfig, window_scheme
+from stream.delivery import Aborted, Delivery
 from stream.feed.messages import Message
 from stream.feed.publisher import utc_now
 from stream.meters import Meters
@@ -23,7 +24,7 @@ from stream.notes import end_message, estimate_message, event_message, session_m
 from stream.perception.faces import FacePerception
 from stream.perception.seen import SeenFaces
 from stream.records import RATE_HZ, AudioBlock, Score, SourceEvent, SourceInfo, VideoFrame
-from stream.rings import Aborted, AudioRing, Delivery, FrameRing
+from stream.rings import AudioRing, FrameRing
 from stream.scoring import Scorer
 from stream.windows import NS_PER_S, sample_index
 

@@ -14,10 +14,10 @@ import numpy as np
 from engines.bundle import load
 from stream.clock import Clock
 from stream.config import SessionConfig
+from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Event, Message, Status
 from stream.feed.messages import Session as SessionMessage
 from stream.records import AudioBlock, SourceEvent, SourceInfo, VideoFrame
-from stream.rings import Delivery
 from stream.session import Session, Source
 from stream.sources.media import MediaSource, Speed
 

@@ -16,11 +16,11 @@ from rich.table import Table
 
 from engines.bundle import load
 from stream.config import SessionConfig
+from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Event, Message, Status
 from stream.feed.publisher import Feed
 from stream.feed.sinks import ZmqSink
 from stream.feed.subscriber import Subscriber
-from stream.rings import Delivery
 from stream.session import Session
 from stream.sources.media import MediaSource, Speed
 

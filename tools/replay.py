@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 from engines.bundle import load
 from stream.config import FeedConfig, SessionConfig
+from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Event, Message
 from stream.feed.publisher import Feed
 from stream.feed.sinks import JsonlSink, Sink, ZmqSink
-from stream.rings import Delivery
 from stream.session import Session
 from stream.sources.container import stream_name
 from stream.sources.errors import SourceError

@@ -18,10 +18,10 @@ from typing import Self, TypeVar
 import msgspec
 import zmq
 
+from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Event, Message, Session, Status, check_finite, topic_of
 from stream.feed.security import FeedError
 from stream.feed.sinks import CLOSE_S, Sink
-from stream.rings import Delivery
 
 QUEUE_SIZE = 1024  # messages between the line and the feed thread
 BATCH = 64  # messages dealt with before looking at the rest again

@@ -1,11 +1,10 @@
 """What perception has seen: the analysed frames of the last seconds, addressed by time, between two threads."""
 
-import threading
 from collections import deque
 from dataclasses import dataclass
 
+from stream.delivery import Aborted, Bounded, Delivery
 from stream.records import FrameFaces, SourceEvent
-from stream.rings import Aborted, Delivery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +14,7 @@ class PersonEvent(SourceEvent):
     person: int
 
 
-class SeenFaces:
+class SeenFaces(Bounded):
     """A log of analysed frames that perception writes and scoring reads.
 
     Args:
@@ -24,22 +23,21 @@ class SeenFaces:
     """
 
     def __init__(self, capacity: int, *, delivery: Delivery) -> None:
-        self._capacity, self._delivery = capacity, delivery
+        super().__init__(delivery)
+        self._capacity = capacity
         self._frames: deque[FrameFaces] = deque()
         self._events: deque[PersonEvent] = deque()
-        self._changed = threading.Condition()
         self._watermark_ns = 0
         self._newest_ns = -1
-        self._closed = self._aborted = False
         self.n_dropped = 0
 
     def append(self, frame: FrameFaces, events: tuple[PersonEvent, ...] = ()) -> None:
         """Add the next analysed frame. Perception thread. Raises Aborted once the log was aborted."""
         with self._changed:
-            while len(self._frames) >= self._capacity and self._delivery is Delivery.WAIT and not self._aborted:
+            while len(self._frames) >= self._capacity and self.delivery is Delivery.WAIT and not self._aborted:
                 self._changed.wait()
             if self._aborted:
-                raise Aborted("the log of seen faces was aborted")
+                raise Aborted("the SeenFaces was aborted")
             if len(self._frames) >= self._capacity:
                 self._frames.popleft()
                 self.n_dropped += 1
@@ -76,7 +74,7 @@ class SeenFaces:
                 lambda: self._aborted or self._closed or self._watermark_ns >= t_ns, timeout_s
             )
             if self._aborted:
-                raise Aborted("the log of seen faces was aborted")
+                raise Aborted("the SeenFaces was aborted")
             return past
 
     def take(self, start_ns: int, end_ns: int) -> list[FrameFaces]:
@@ -98,25 +96,7 @@ class SeenFaces:
                 taken.append(self._events.popleft())
             return taken
 
-    @property
-    def closed(self) -> bool:
-        """Whether no frame follows."""
-        with self._changed:
-            return self._closed
-
     def ended_before(self, t_ns: int) -> bool:
         """Whether the log is closed and no frame, analysed or not, came at `t_ns` or later."""
         with self._changed:
             return self._closed and self._newest_ns < t_ns
-
-    def close(self) -> None:
-        """No frame follows: whoever waits for one goes on."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def abort(self) -> None:
-        """Wake everybody: who waits, and who writes from now on, raises Aborted. Any thread may call."""
-        with self._changed:
-            self._aborted = True
-            self._changed.notify_all()

@@ -1,6 +1,7 @@
 """The wire format: two codecs that say the same, a committed schema, and lines that must stay readable."""
 
 import json
+import math
 from typing import Any
 
 import jsonschema
@@ -136,7 +137,6 @@ def test_topics() -> None:
     [
         ("v", 2),
         ("type", "rumour"),
-        ("extra", 1),
         ("confidence", 1.5),
         ("seq", -1),
         ("reason", "bored"),
@@ -150,6 +150,60 @@ def test_what_is_no_message_is_refused_by_types_and_schema(codec: str, key: str,
     with pytest.raises(msgspec.DecodeError):
         decode(payload)
     assert not VALIDATOR.is_valid(altered)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("line", GOLDEN)
+def test_fields_that_a_later_version_1_adds_are_left_out(codec: str, line: str) -> None:
+    later = json.loads(line) | {"mood": {"valence": [0.5]}}
+    for note in later.get("windows", []):
+        note["pose"] = True
+    payload = json.dumps(later).encode() if codec == "json" else msgspec.msgpack.encode(later)
+    assert decode(payload) == decode(line.encode())
+    VALIDATOR.validate(later)
+
+
+@given(messages)
+def test_what_is_sent_has_the_fields_of_its_type_and_no_others(message: Message) -> None:
+    sent = json.loads(encode(message))
+    described = schema()["$defs"]
+    assert set(sent) == set(described[type(message).__name__]["properties"])
+    for note in sent.get("windows", []):
+        assert set(note) == set(described["WindowNote"]["properties"])
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"t": ...}, "t"),
+        ({"age_ms": ...}, "age_ms"),
+        ({"span": (0.0, ...)}, r"span\[1\]"),
+        ({"posterior": {"joy": ...}}, r"posterior\.joy"),
+        ({"modalities": {"face": 1.0, "voice": ...}}, r"modalities\.voice"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_neither_sent_nor_received(
+    wrong: float, changes: dict[str, Any], field: str
+) -> None:
+    message = msgspec.structs.replace(decode(GOLDEN[1].encode()), **_put(changes, wrong))
+    for codec in CODECS:
+        with pytest.raises(ValueError, match=f"in the message estimate/clip.mp4/1, got {field} = {wrong}"):
+            encode(message, codec)
+    with pytest.raises(msgspec.DecodeError):
+        decode(msgspec.msgpack.encode(message))
+    with pytest.raises(msgspec.DecodeError):
+        decode(json.dumps(msgspec.to_builtins(message)).encode())
+
+
+def _put(value: Any, number: float) -> Any:
+    match value:
+        case dict():
+            return {name: _put(part, number) for name, part in value.items()}
+        case tuple():
+            return tuple(_put(part, number) for part in value)
+        case _:
+            return number if value is ... else value
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"hello", b"[]", b"\xff\xfe", b"{}", b"\x80"])

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.delivery import Aborted, Delivery
 from stream.records import AudioBlock, VideoFrame
-from stream.rings import Aborted, AudioRing, Delivery, FrameRing
+from stream.rings import AudioRing, FrameRing
 
 TIMEOUT_S = 20.0  # a guard against a deadlock; never waited for when the rings work
 

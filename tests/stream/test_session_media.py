@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from stream.rings import Delivery
+from stream.delivery import Delivery
 from stream.sources.errors import SourceError
 from tests.media_files import Audio, Video, write_media
 from tests.sessions import MadeSource, Told, analyse, frames, in_order, played, sound

@@ -20,7 +20,7 @@ from stream.feed.publisher import Feed
 from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
 from stream.feed.subscriber import Subscriber
-from tests.stream.test_publisher import ANY, WAIT_S, estimate, event, joined, seqs, serving, session, status
+from tests.feeds import ANY, WAIT_S, estimate, event, joined, seqs, serving, session, status
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,7 +16,7 @@ from stream.feed.messages import Message, decode
 from stream.feed.publisher import Feed
 from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
-from tests.stream.test_publisher import ANY, WAIT_S, estimate, event, serving, session, status, until
+from tests.feeds import ANY, WAIT_S, estimate, event, serving, session, status, until
 from tests.stream.test_subscriber import line_of, running
 from tools.watch import Board, LineSink, render, watch
 

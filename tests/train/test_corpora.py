@@ -160,6 +160,17 @@ def test_nemos_missing_files_are_one_line(tmp_path: Path) -> None:
         nemo.read(tmp_path)
 
 
+def test_a_speaker_of_nemo_who_is_wholly_absent_is_not_missing(tmp_path: Path) -> None:
+    made.nemo(tmp_path, speakers=("WR0", "ZZ9"))
+    for path in (tmp_path / "samples").glob("WR0_*"):
+        path.unlink()
+    assert {u.speaker for u in nemo.read(tmp_path)} == {"nemo/ZZ9"}
+    for path in (tmp_path / "samples").glob("ZZ9_*"):
+        path.unlink()
+    with pytest.raises(CorpusError, match="12 of 12 files"):
+        nemo.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("table", "text"),
     [
