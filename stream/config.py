@@ -32,6 +32,9 @@ class SessionConfig:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"threads: expected 1 or more, got {self.threads}")
+        if not 0 <= self.seed < 2**53:
+            # beyond, readers of JSON that know only floats would take it for another
+            raise ValueError(f"seed: expected 0 to 2^53 - 1, got {self.seed}")
         if not 4 <= self.analysis_hz <= 1000:
             raise ValueError(f"analysis_hz: expected 4 to 1000 frames a second, got {self.analysis_hz}")
 
@@ -66,7 +69,7 @@ def window_scheme(bundle: Bundle, alignment: Alignment | None) -> WindowScheme:
         ValueError: If the recogniser was not trained with that alignment.
     """
     scheme = bundle.manifest.scheme
-    wanted = alignment or Alignment(scheme.alignments[0])
+    wanted = Alignment(alignment or scheme.alignments[0])
     if wanted.value not in scheme.alignments:
         raise ValueError(
             f"alignment: {bundle.manifest.name} was trained with {' and '.join(scheme.alignments)}, got {wanted.value}"

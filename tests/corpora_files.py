@@ -1,6 +1,7 @@
 """Makes miniature corpora in the official layouts: tones for voices, patterns for faces, a label each.
 
-A label is audible (its own pitch and harmonics) and visible (its own stripes), so that a small network can learn it.
+A label is audible (its own pitch, harmonics and tremolo) and visible (its own stripes), so that a small network can
+learn it.
 """
 
 import csv
@@ -27,7 +28,7 @@ def tone(label: int, seconds: float, seed: int, rate_hz: int = RATE_HZ) -> np.nd
     t = np.arange(round(seconds * rate_hz)) / rate_hz
     pitch_hz = 90.0 * 2 ** (0.75 * label)
     wave = sum(np.sin(2 * np.pi * pitch_hz * k * t + generator.uniform(0, 6.28)) / k for k in range(1, 4 + label % 3))
-    wave = wave * (1 + 0.5 * np.sin(2 * np.pi * (2 + label) * t))
+    wave = wave * (1 + 0.9 * np.sin(2 * np.pi * 2 * 1.5**label * t))
     wave = wave / np.abs(wave).max() + 0.01 * generator.standard_normal(len(t))
     return np.asarray(0.25 * wave, dtype=np.float32)
 

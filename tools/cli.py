@@ -116,7 +116,6 @@ def train(
     seed: int = 0,
     precision: str = "bf16-mixed",
     threads: int = 2,
-    devices: int = 1,
 ) -> int:
     """Train a recogniser from its corpora and make its bundle.
 
@@ -140,8 +139,6 @@ def train(
         Lightning Fabric's name for it, `32-true` for example.
     threads
         Threads of torch on a CPU.
-    devices
-        Devices that Fabric uses.
     """
     from tools.training import list_recipes, train
 
@@ -156,7 +153,6 @@ def train(
         seed=seed,
         precision=precision,
         threads=threads,
-        devices=devices,
     )
 
 

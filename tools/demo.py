@@ -8,7 +8,7 @@ from stream.sources.media import Speed
 from tools.demo_clip import make
 from tools.replay import replay
 
-VERSION = 1  # of the clip; a change of `demo_clip` makes it anew
+VERSION = 2  # of the clip; a change of `demo_clip` makes it anew
 
 
 def clip_path() -> Path:

@@ -25,12 +25,12 @@ EXPRESSIONS: dict[str, tuple[Push, ...]] = {
         (150, 130, 4, 0, 9), (217, 130, -4, 0, 9),
     ),
     "sad": (
-        *CLOSED, (160, 140, 5, 10, 9), (207, 140, -5, 10, 9), (172, 92, 0, -6, 6), (195, 93, 0, -6, 6),
-        (152, 92, 0, 4, 7), (216, 94, 0, 4, 7),
+        *CLOSED, (160, 140, 7, 14, 9), (207, 140, -7, 14, 9), (172, 92, 0, -8, 6), (195, 93, 0, -8, 6),
+        (152, 92, 0, 6, 7), (216, 94, 0, 6, 7),
     ),
     "angry": (
-        *CLOSED, (160, 140, 6, 7, 9), (207, 140, -6, 7, 9), (170, 91, 5, 8, 8), (198, 92, -5, 8, 8),
-        (152, 88, 0, -3, 6), (216, 90, 0, -3, 6),
+        *CLOSED, (160, 140, 9, 10, 9), (207, 140, -9, 10, 9), (170, 91, 7, 12, 8), (198, 92, -7, 12, 8),
+        (152, 88, 0, -4, 6), (216, 90, 0, -4, 6),
     ),
 }  # fmt: skip
 # How far the lips cover the teeth, or the mouth is dark inside: colour (RGB) and strength.
@@ -38,7 +38,7 @@ LIPS, DARK = (176, 104, 98), (52, 22, 20)
 MOUTH: dict[str, tuple[tuple[int, int, int], float]] = {
     "smiling": (LIPS, 0.0), "surprised": (DARK, 0.9), "sad": (LIPS, 0.9), "angry": (LIPS, 0.95),
 }  # fmt: skip
-SEQUENCE = ("smiling", "surprised", "sad", "angry", "smiling")
+SEQUENCE = ("smiling", "surprised", "sad", "angry")
 # Fundamental frequency, its swing in octaves, syllables a second and loudness of the voice with each.
 VOICES = {
     "smiling": (210, 0.35, 4.5, 0.20),

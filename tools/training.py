@@ -21,7 +21,6 @@ def train(
     seed: int,
     precision: str,
     threads: int,
-    devices: int,
 ) -> int:
     """Run a recipe and print where its bundle lies. Returns the exit code.
 
@@ -34,12 +33,11 @@ def train(
         seed: Of everything random.
         precision: Lightning Fabric's name for it.
         threads: Threads of torch on a CPU.
-        devices: Devices that Fabric uses.
 
     Raises:
         ValueError: If the recipe is unknown, a number is out of its range, or a corpus is missing or not in its layout.
     """
-    for name, number in (("--epochs", epochs), ("--threads", threads), ("--devices", devices)):
+    for name, number in (("--epochs", epochs), ("--threads", threads)):
         if number is not None and number < 1:
             raise ValueError(f"{name}: expected 1 or more, got {number}")
     recipes = _recipes()
@@ -55,7 +53,6 @@ def train(
         epochs=epochs,
         precision=precision,
         threads=threads,
-        devices=devices,
     )
     is_bundle = (made / "bundle.json").is_file()
     print(f"bundle: {made}" if is_bundle else f"stage {stage}: {made / str(stage)}", flush=True)

@@ -142,10 +142,7 @@ def _temperatures(bundle: Bundle, faces: Faces, voices: Voices, seed: int) -> Pe
 
 
 def _voice_temperature(spoken: Sequence[Spoken]) -> float:
-    # Each corpus counts the same, whatever its size: none of them is the voices that a user has.
-    corpora = [s.corpus for s in spoken]
-    weights = np.array([1.0 / corpora.count(corpus) for corpus in corpora])
-    return fit_temperature(np.stack([s.posterior for s in spoken]), np.array([s.label for s in spoken]), weights)
+    return fit_temperature(np.stack([s.posterior for s in spoken]), np.array([s.label for s in spoken]))
 
 
 def _pair_temperature(
@@ -164,6 +161,8 @@ def _scores(bundle: Bundle, ferplus_dir: Path, spoken: list[tuple[str, Path]], s
     rows = [_measured("ferplus", "face", "one picture, majority vote over seven labels", seen["face"])]
     whole = "whole utterance from its 1.28 s windows, speakers not trained on"
     rows += [_measured(name, "voice", whole, heard[name]) for name, _ in spoken]
+    if len(spoken) > 1:
+        rows.append(_measured("all of these", "voice", whole, heard["voice"]))
     for modality in ("both", "face", "voice"):
         rows.append(
             _measured("class-matched pairs", modality, "a face and an utterance of one label", paired[modality])
@@ -176,7 +175,7 @@ def _fusion(scores: Sequence[Measured]) -> PerModality:
     chance = 1.0 / len(LABELS)
 
     def beyond(modality: str) -> float:
-        own = [s for s in scores if s.modality == modality and (modality == "both" or "pairs" not in s.corpus)]
+        own = [s for s in scores if s.modality == modality and (modality == "both" or s.corpus in CORPORA)]
         return float(np.mean([s.accuracy for s in own])) - chance
 
     floor = 0.05  # a trial run may be no better than chance; a weight must be positive

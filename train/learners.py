@@ -63,7 +63,7 @@ class FaceLearner(nn.Module):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         grey = torch.from_numpy(self._valid.images).unsqueeze(1).float()
-        logits = torch.cat([self.head(self.face.steady(standardise(part))) for part in grey.split(256)])
+        logits = torch.cat([self.head(self.face.encode(standardise(part))) for part in grey.split(256)])
         right = logits.argmax(1).numpy() == self._valid.majority
         per_label = [right[self._valid.majority == label].mean() for label in np.unique(self._valid.majority)]
         return {"accuracy": float(right.mean()), "uar": float(np.mean(per_label))}
@@ -172,7 +172,7 @@ class PairLearner(nn.Module):
         faces, voices = self._valid
         face, voice = self._branches
         grey = standardise(torch.from_numpy(faces.images).unsqueeze(1).float())
-        seen = torch.cat([face.steady(part) for part in grey.split(256)])
+        seen = torch.cat([face.encode(part) for part in grey.split(256)])
         waves = torch.from_numpy(random_windows(voices, list(range(len(voices.samples))), SCHEMES, 0, 20_480))
         heard = torch.cat([voice(part) for part in waves.split(256)])
         chooser, right = np.random.default_rng(0), []

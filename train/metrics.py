@@ -49,22 +49,20 @@ def measure(posteriors: np.ndarray, labels: np.ndarray) -> Metrics:
     )
 
 
-def fit_temperature(posteriors: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+def fit_temperature(posteriors: np.ndarray, labels: np.ndarray) -> float:
     """The temperature in [0.2, 5] with the least negative log likelihood, to about 1 %.
 
     Args:
         posteriors: (n, n_labels), not yet calibrated.
         labels: (n,) int64.
-        weights: (n,) of each item; equal where not given.
     """
     logs = np.log(np.maximum(posteriors, 1e-12))
-    share = np.ones(len(labels)) if weights is None else weights
 
     def loss(temperature: float) -> float:
         scaled = logs / temperature
         scaled -= scaled.max(1, keepdims=True)
         log_posterior = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
-        return float(-(share * log_posterior[np.arange(len(labels)), labels]).sum())
+        return float(-log_posterior[np.arange(len(labels)), labels].sum())
 
     grid = np.geomspace(0.2, 5.0, 321)
     return float(grid[np.argmin([loss(t) for t in grid])])

@@ -62,7 +62,6 @@ def train_default(
     epochs: int | None = None,
     precision: str = "bf16-mixed",
     threads: int = 2,
-    devices: int = 1,
 ) -> Path:
     """Train the temporal aggregation recogniser on FER+ faces and the speech corpora given, and make its bundle.
 
@@ -74,7 +73,6 @@ def train_default(
         epochs: Instead of the recipe's own, for each stage: for a trial.
         precision: Fabric's name for it.
         threads: Threads of torch on a CPU.
-        devices: Devices that Fabric uses.
 
     Returns:
         The bundle's folder, or the run's where one stage was asked for.
@@ -91,7 +89,7 @@ def train_default(
     if stage is not None and stage not in STAGES:
         raise ValueError(f"expected a stage of {', '.join(STAGES)}, got {stage!r}")
     torch.set_num_threads(threads)
-    fabric = Fabric(devices=devices, precision=precision)  # type: ignore[arg-type]
+    fabric = Fabric(devices=1, precision=precision)  # type: ignore[arg-type]
     fabric.launch()
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(fabric=fabric, data=dict(data), spoken=spoken, out=out, seed=seed, epochs=epochs)

@@ -163,7 +163,7 @@ def test_sound_that_starts_12_s_late_holds_nothing_up(tmp_path: Path, n_frames: 
 
 def test_a_picture_each_15_s_does_not_hold_up_the_sound(tmp_path: Path, portrait: np.ndarray) -> None:
     video = Video(width_px=256, height_px=256, times_s=(0, 15, 30), picture=lambda *_: portrait)
-    told = played(write_media(tmp_path / "a.mov", video=video, audio=Audio(rate_hz=8000, duration_s=31.0)))
+    told = played(write_media(tmp_path / "a.mkv", video=video, audio=Audio(rate_hz=8000, duration_s=31.0)))
     assert told.totals["hops"] == 124
     assert set(voices(told)) == {"present"}
     assert told.events == [("face_found", 1), ("face_lost", 1)]

@@ -68,9 +68,9 @@ def learn(learner: nn.Module, folder: Path, epochs: int) -> nn.Module:
 
 def test_a_small_network_learns_faces_voices_and_pairs_by_heart(tmp_path: Path) -> None:
     net = network()
-    seen = learn(face_learner(net, sizes_px=(48,)), tmp_path / "faces", 60)
+    seen = learn(face_learner(net, sizes_px=(48,)), tmp_path / "faces", 80)
     assert seen.evaluate() == {"accuracy": 1.0, "uar": 1.0}  # type: ignore[operator]
-    heard = learn(voice_learner(net), tmp_path / "voices", 40)
+    heard = learn(voice_learner(net, batch_size=28), tmp_path / "voices", 45)
     assert heard.evaluate() == {"made": 1.0}  # type: ignore[operator]
     both = learn(pair_learner(net), tmp_path / "pairs", 2)
     assert both.evaluate() == {"uar_one_window": 1.0}  # type: ignore[operator]

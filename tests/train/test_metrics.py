@@ -66,14 +66,6 @@ def test_a_known_temperature_is_found(temperature: float) -> None:
     assert fit_temperature(distorted, labels) == pytest.approx(temperature, rel=0.06)
 
 
-def test_weights_count_as_repeated_items() -> None:
-    posteriors, labels = posteriors_of(60, 5), np.random.default_rng(5).integers(0, 4, 60)
-    weights = np.random.default_rng(6).integers(1, 4, 60)
-    repeated = fit_temperature(np.repeat(posteriors, weights, axis=0), np.repeat(labels, weights))
-    assert fit_temperature(posteriors, labels, weights.astype(np.float64)) == repeated
-    assert fit_temperature(posteriors, labels, np.ones(60)) == fit_temperature(posteriors, labels)
-
-
 def test_a_temperature_stays_within_its_range_and_takes_zeros() -> None:
     right = np.eye(3)[[0, 1, 2]] * 0.8 + 0.2 / 3
     assert fit_temperature(right, np.array([0, 1, 2])) == pytest.approx(0.2)

@@ -103,15 +103,6 @@ def test_a_residual_block_is_its_formula(stride: int, c_out: int) -> None:
     torch.testing.assert_close(block(x), (y + short).relu(), atol=1e-5, rtol=1e-5)
 
 
-def test_face_features_are_the_mean_of_a_picture_and_its_mirror_image() -> None:
-    net = network()
-    crops, _ = material(3)
-    grey = net.face.frontend(crops)
-    expected = (net.face.encode(grey) + net.face.encode(grey.flip(3))) / 2
-    torch.testing.assert_close(net.face(crops), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(net.face(crops.flip(2)), expected, atol=1e-5, rtol=1e-5)
-
-
 def test_batch_normalisation_follows_each_convolution() -> None:
     net = network()
     n_convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in net.modules())
