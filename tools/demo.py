@@ -13,7 +13,7 @@ VERSION = 2  # of the clip; a change of `demo_clip` makes it anew
 
 def clip_path() -> Path:
     """Where the made clip is kept."""
-    return cache_folder().parent / f"demo-{VERSION}.mp4"
+    return cache_folder().parent / f"demo-{VERSION}" / "demo.mp4"
 
 
 def demo(*, session: SessionConfig, feed: FeedConfig) -> int:
