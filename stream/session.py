@@ -5,7 +5,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 from types import TracebackType
 from typing import Protocol, Self
@@ -89,11 +89,11 @@ class Session:
         Raises:
             SourceError, EngineError, NetworkError: If a part of the line cannot be opened.
         """
-        manifest, threads = self._bundle.manifest, self._config.threads
+        threads = self._config.threads
         with (
             self._source as source,
             Scorer(self._bundle, backend=self._backend, threads=threads) as scorer,
-            FacePerception(manifest.face, analysis_hz=self._config.analysis_hz) as perception,
+            self._perception(source.info) as perception,
         ):
             self._prepare(source.info)
             self._announce(source.info, scorer)
@@ -134,8 +134,14 @@ class Session:
 
     # --- rings -> perception, on the perception thread ---
 
-    def _perceive(self, perception: FacePerception) -> None:
-        if self._frames is None or self._seen is None:
+    def _perception(self, info: SourceInfo) -> AbstractContextManager[FacePerception | None]:
+        # A recording of sound alone needs no detector, and none of the networks it may have to fetch.
+        if not info.has_video:
+            return nullcontext()
+        return FacePerception(self._bundle.manifest.face, analysis_hz=self._config.analysis_hz)
+
+    def _perceive(self, perception: FacePerception | None) -> None:
+        if self._frames is None or self._seen is None or perception is None:
             return
         while not self._frames.ended:
             # Read before the frame: whatever the ring knew then, no earlier frame can come after it.

@@ -96,6 +96,7 @@ def test_its_scores_are_what_evaluate_finds(run: Run, bundle: Bundle) -> None:
         ("ferplus", "face", evaluate(bundle, faces=faces, seed=3)["face"]),
         ("ravdess", "voice", heard["ravdess"]),
         ("emodb", "voice", heard["emodb"]),
+        ("all of these", "voice", heard["voice"]),
         *(("class-matched pairs", name, pairs[name]) for name in ("both", "face", "voice")),
     ]
     found = bundle.manifest.scores
