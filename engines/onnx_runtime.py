@@ -28,16 +28,8 @@ class OnnxEngine:
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        # A spinning pool takes the core that decoding and detection need between two hops.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(path, session_options(threads=threads), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exceptions share no public base
             raise EngineError(f"expected an ONNX graph at {path}, ONNX Runtime says: {_first_line(error)}") from error
         self._session: Any = session
@@ -57,6 +49,21 @@ class OnnxEngine:
 
     def close(self) -> None:
         self._session = None
+
+
+def session_options(*, threads: int) -> Any:
+    """ONNX Runtime's `SessionOptions` as every session here has them."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    # A spinning pool takes the core that decoding and detection need between two hops.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def _spec(node: Any, path: Path) -> TensorSpec:

@@ -29,6 +29,13 @@ def test_commands_of_the_readme_parse(line: str) -> None:
     assert command.__name__.startswith(words[0])
 
 
+def test_scores_of_the_readme_are_those_of_the_card() -> None:
+    card = (ROOT / "engines" / "bundles" / "default" / "README.md").read_text()
+    scores = [line for line in card.split("## Scores")[1].splitlines() if line.startswith("|")]
+    assert len(scores) >= 10
+    assert [line for line in scores if line not in README.splitlines()] == []
+
+
 def test_linked_files_are_there() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README)
     assert links

@@ -10,6 +10,8 @@ _LIMITS = """\
 - FER+ has no paired voices and the speech corpora no faces here: the head for both modalities was trained, and is
   measured, on class-matched pairs, a face and a voice of different people with the same label. Real people show and
   say different things at once, so that figure is an upper bound.
+- The voice head takes any sound above its silence threshold for a voice: music, tones and noise get a label too.
+- The n of class-matched pairs counts pictures: the same utterances are drawn again and again beside them.
 - Disgust and fear are rare in FER+ and are recalled less often than the accuracy suggests; see `emocast evaluate`.
 - Temperatures were fitted on the people that the scores are of: one number for each modality.
 - The posterior describes an expression as raters would name it. It is not a fact about what a person feels, and no
