@@ -76,10 +76,23 @@ def export(network: AudioVisualNetwork, folder: Path, crops: np.ndarray, wavefor
     )
 
 
+def bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph without what the exporter noted about its making: source lines, and paths of this machine."""
+    model.graph.ClearField("doc_string")
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        part.ClearField("doc_string")
+        del part.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.ClearField("doc_string")
+    return model
+
+
 def _export(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: Sequence[str]) -> float:
     program = _trace(module.eval(), inputs, outputs)
-    program.save(path, external_data=False)
-    onnx.checker.check_model(onnx.load(path), full_check=True)
+    model = bare(program.model_proto)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
     engine = OnnxEngine(path)
     for spec in (*engine.inputs, *engine.outputs):
         if not isinstance(spec.shape[0], str):

@@ -37,6 +37,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[AudioVisualNetwo
     return network, folder, export(network, folder, crops(5), waveforms(5))
 
 
+def test_files_say_nothing_of_the_machine_they_were_made_on(
+    exported: tuple[AudioVisualNetwork, Path, float],
+) -> None:
+    for path in exported[1].glob("*.onnx"):
+        content = path.read_bytes()
+        assert b"stack_trace" not in content
+        assert str(Path(__file__).parents[2]).encode() not in content
+
+
 def test_three_files_of_one_opset_with_their_weights_inside(exported: tuple[AudioVisualNetwork, Path, float]) -> None:
     _, folder, difference = exported
     assert sorted(p.name for p in folder.iterdir()) == FILES
