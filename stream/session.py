@@ -294,7 +294,7 @@ class Session:
         self._publish_message(status)
 
     def _drops(self) -> dict[str, int]:
-        queues = {"frames": self._frames, "faces": self._seen, "audio": self._audio}
+        queues = {"frames": self._frames, "faces": self._seen, "audio_samples": self._audio}
         return {name: ring.n_dropped for name, ring in queues.items() if ring is not None}
 
     def _end(self, why: str = "the source has ended") -> dict[str, float]:
@@ -306,7 +306,7 @@ class Session:
             "hops": self._meters.total("hops"),
             "estimates": self._meters.total("labelled") + self._meters.total("abstained"),
             "abstained": self._meters.total("abstained"),
-            "dropped": sum(self._drops().values()),
+            **{f"dropped_{name}": n for name, n in self._drops().items()},
         }
         self._publish_message(end_message(self._name, self._reached_ns, why, totals))
         return totals

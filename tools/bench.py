@@ -49,7 +49,7 @@ def throughput(clip: str, *, repeat: int, as_json: bool, session: SessionConfig)
             "least": totals["media_s"] / max(walls),
             "most": totals["media_s"] / min(walls),
         },
-        "dropped": totals["dropped"],
+        "dropped": sum(n for name, n in totals.items() if name.startswith("dropped_")),
     }
     _print(report, as_json)
     return 0
