@@ -143,7 +143,7 @@ def test_the_session_message_comes_first_then_a_status(shared_clips: Path) -> No
     assert "mpeg1video 360x288" in first.source
     assert "consent" in first.notice
     assert isinstance(second, Status)
-    assert (second.persons, second.engine_ms, second.drops) == (0, None, {"frames": 0, "faces": 0, "audio": 0})
+    assert (second.persons, second.engine_ms, second.drops) == (0, None, {"frames": 0, "faces": 0, "audio_samples": 0})
     assert {message.stream for message in rest} == {"a"}
     assert all(message.bundle == first.bundle for message in rest if isinstance(message, Estimate))
 

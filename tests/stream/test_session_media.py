@@ -244,6 +244,6 @@ def test_a_live_line_drops_rather_than_waits_and_says_how_much(portrait: np.ndar
     pictures = frames((np.arange(2000) / 25).tolist(), portrait)  # 80 s at once, a few seconds of work
     told = analyse(MadeSource(pictures), delivery=Delivery.DROP_OLDEST)
     assert told.totals["frames"] == 2000
-    assert 0 < told.totals["dropped"] < 2000
-    assert told.totals["analysed_frames"] <= 2000 - told.totals["dropped"] + 1
+    assert 0 < told.totals["dropped_frames"] < 2000
+    assert told.totals["analysed_frames"] <= 2000 - told.totals["dropped_frames"] + 1
     assert told.totals["hops"] == 320
