@@ -12,7 +12,7 @@ class TrainExtraMissing(ValueError):  # noqa: N818 - it says what is missing, no
     """Training and evaluation need more than a runtime does."""
 
     def __init__(self) -> None:
-        super().__init__("train extra missing: pip install 'emocast[train]'")
+        super().__init__("the train extra is missing; in emocast's folder run: pip install '.[train]'")
 
 
 def train_module(name: str) -> ModuleType:

@@ -13,7 +13,8 @@ _LIMITS = """\
 - The voice head takes any sound above its silence threshold for a voice: music, tones and noise get a label too.
 - The n of class-matched pairs counts pictures: the same utterances are drawn again and again beside them.
 - Disgust and fear are rare in FER+ and are recalled less often than the accuracy suggests; see `emocast evaluate`.
-- Temperatures were fitted on the people that the scores are of: one number for each modality.
+- Temperatures were fitted on the people that the scores are of, one number for each modality, and the recipe was
+  settled while looking at these scores: no third group of people was held back.
 - The posterior describes an expression as raters would name it. It is not a fact about what a person feels, and no
   ground for a decision about a person. In the European Union emotion recognition at work and in education is
   forbidden (AI Act, Article 5(1)(f)), medical and safety reasons apart.

@@ -135,5 +135,5 @@ def test_an_empty_split_is_one_line(folders: dict[str, Path], capsys: pytest.Cap
 def test_a_missing_extra_is_one_line(package: str) -> None:
     arguments = ["evaluate", "default", "--voices", "emodb:."]
     done = subprocess.run([sys.executable, "-c", WITHOUT, package, *arguments], capture_output=True, text=True)
-    assert done.stderr == "emocast: train extra missing: pip install 'emocast[train]'\n"
+    assert done.stderr == "emocast: the train extra is missing; in emocast's folder run: pip install '.[train]'\n"
     assert (done.returncode, done.stdout) == (2, "")

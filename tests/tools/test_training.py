@@ -121,5 +121,5 @@ def test_an_unknown_stage_and_an_unknown_precision_are_one_line(
 )
 def test_a_missing_extra_is_one_line(package: str, arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT, package, *arguments], capture_output=True, text=True)
-    assert done.stderr == "emocast: train extra missing: pip install 'emocast[train]'\n"
+    assert done.stderr == "emocast: the train extra is missing; in emocast's folder run: pip install '.[train]'\n"
     assert (done.returncode, done.stdout) == (2, "")
