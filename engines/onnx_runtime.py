@@ -17,7 +17,8 @@ class OnnxEngine:
     Args:
         path: The ONNX file.
         threads: Threads inside an operator. One is the default: the line scores small batches beside a decoder and
-            a detector, and on two cores a second thread won 1.1 to 1.3 times for one graph and lost it for the line.
+            a detector. On two cores a second thread took 0.65 of the time while the other core was idle and 1.1 of it
+            while it was busy (`python -m tools.onnx_options`).
 
     Raises:
         EngineError: If the file is not a graph that ONNX Runtime loads, or has a tensor type without a name here.
@@ -51,8 +52,12 @@ class OnnxEngine:
         self._session = None
 
 
-def session_options(*, threads: int) -> Any:
-    """ONNX Runtime's `SessionOptions` as every session here has them."""
+def session_options(*, threads: int, spinning: bool = False) -> Any:
+    """ONNX Runtime's `SessionOptions` as every session here has them.
+
+    All graph optimisations are worth 1.3 to 1.6 times; the arena and the memory pattern are left on, as they cost
+    nothing that could be measured. Threads that spin took up to 2.3 times as long beside a busy core.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -62,7 +67,7 @@ def session_options(*, threads: int) -> Any:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     # A spinning pool takes the core that decoding and detection need between two hops.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     return options
 
 
