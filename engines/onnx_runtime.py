@@ -17,8 +17,8 @@ class OnnxEngine:
     Args:
         path: The ONNX file.
         threads: Threads inside an operator. One is the default: the line scores small batches beside a decoder and
-            a detector. On two cores a second thread took 0.65 of the time while the other core was idle and 1.1 of it
-            while it was busy (`python -m tools.onnx_options`).
+            a detector. On two cores a second thread took 0.65 of the time while the other core was idle, 1.1 to 1.8
+            of it while that was busy (`python -m tools.onnx_options`).
 
     Raises:
         EngineError: If the file is not a graph that ONNX Runtime loads, or has a tensor type without a name here.
