@@ -61,19 +61,49 @@ class LogMel(nn.Module):
     ) -> None:
         super().__init__()
         self.hop, self.floor = hop, floor
-        n = np.arange(window)
-        taper = 0.5 - 0.5 * np.cos(2 * np.pi * n / window)
-        angle = 2 * np.pi * np.outer(np.arange(n_fft // 2 + 1), n) / n_fft
-        basis = np.concatenate([np.cos(angle) * taper, -np.sin(angle) * taper])
+        basis = fourier_basis(hann(window), n_fft, n_fft // 2 + 1)
         mel = mel_filters(rate_hz=rate_hz, n_fft=n_fft, n_mels=n_mels, low_hz=low_hz, high_hz=high_hz)
-        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32).unsqueeze(1), persistent=False)
+        self.register_buffer("basis", basis, persistent=False)
         self.register_buffer("mel", torch.tensor(mel, dtype=torch.float32), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        spectrum = F.conv1d(waveform.unsqueeze(1), self.basis, stride=self.hop)
-        real, imaginary = spectrum.chunk(2, dim=1)
-        power = real.square() + imaginary.square()
+        power = power_spectrum(waveform, self.basis, self.hop)
         return torch.log(torch.matmul(self.mel, power) + self.floor)
+
+
+def hann(window: int) -> np.ndarray:
+    """Periodic Hann window, (window,) float64."""
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window))
+
+
+def fourier_basis(taper: np.ndarray, n_fft: int, n_bins: int) -> Tensor:
+    """The Fourier transform of a tapered window as convolution kernels, (2 * n_bins, 1, window) float32.
+
+    The window stands at the start of the `n_fft` points; real parts come first, then imaginary ones.
+    """
+    angle = 2 * np.pi * np.outer(np.arange(n_bins), np.arange(len(taper))) / n_fft
+    basis = np.concatenate([np.cos(angle) * taper, -np.sin(angle) * taper])
+    return torch.tensor(basis, dtype=torch.float32).unsqueeze(1)
+
+
+def power_spectrum(waveform: Tensor, basis: Tensor, hop: int) -> Tensor:
+    """Squared magnitudes without padding: (batch, n_samples) to (batch, n_bins, n_frames)."""
+    real, imaginary = F.conv1d(waveform.unsqueeze(1), basis, stride=hop).chunk(2, dim=1)
+    return real.square() + imaginary.square()
+
+
+def delta(sequence: Tensor, reach: int = 2) -> Tensor:
+    """Slope over time by regression, of the same shape: (B, M, W).
+
+    d_t = sum over k = 1 ... reach of k (c_(t+k) - c_(t-k)), divided by twice the sum of k squared. The first and
+    last windows are repeated beyond the ends.
+    """
+    n = sequence.shape[-1]
+    padded = F.pad(sequence, (reach, reach), mode="replicate")
+    slope = torch.zeros_like(sequence)
+    for k in range(1, reach + 1):
+        slope = slope + k * (padded[..., reach + k : reach + k + n] - padded[..., reach - k : reach - k + n])
+    return slope / (2 * sum(k * k for k in range(1, reach + 1)))
 
 
 def mel_filters(*, rate_hz: int, n_fft: int, n_mels: int, low_hz: float, high_hz: float) -> np.ndarray:

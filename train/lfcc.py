@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_DELTA_REACH = 2  # windows on each side, as in python_speech_features.delta(feat, 2)
+from train.frontends import delta, fourier_basis, hann, power_spectrum
 
 
 def linear_filters(*, rate_hz: int, n_fft: int, n_filters: int, low_hz: float, high_hz: float) -> np.ndarray:
@@ -73,31 +73,16 @@ class Lfcc(nn.Module):
                 f"got {window}, {n_fft}, {n_coefficients}, {n_filters}"
             )
         self.hop, self.floor = hop, floor
-        n = np.arange(window)
-        angle = 2 * np.pi * np.outer(np.arange(n_fft // 2 + 1), n) / n_fft
-        taper = 0.5 - 0.5 * np.cos(2 * np.pi * n / window)
-        basis = np.concatenate([np.cos(angle) * taper, -np.sin(angle) * taper])
+        self.register_buffer("basis", fourier_basis(hann(window), n_fft, n_fft // 2 + 1), persistent=False)
         filters = linear_filters(rate_hz=rate_hz, n_fft=n_fft, n_filters=n_filters, low_hz=low_hz, high_hz=high_hz)
-        matrices = {"basis": basis[:, None], "filters": filters, "dct": dct_matrix(n_coefficients, n_filters)}
+        matrices = {"filters": filters, "dct": dct_matrix(n_coefficients, n_filters)}
         for name, matrix in matrices.items():
             self.register_buffer(name, torch.tensor(matrix, dtype=torch.float32), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        real, imaginary = F.conv1d(waveform.unsqueeze(1), self.basis, stride=self.hop).chunk(2, dim=1)
-        power = real.square() + imaginary.square()  # (B, bins, W)
+        power = power_spectrum(waveform, self.basis, self.hop)  # (B, bins, W)
         energies = torch.log(torch.matmul(self.filters, power) + self.floor)  # (B, filters, W)
         return torch.matmul(self.dct, energies)
-
-
-def deltas(cepstra: Tensor) -> Tensor:
-    """Slope over five windows, ends repeated: (B, Q, W) to (B, Q, W), by the regression that HTK made usual."""
-    w = cepstra.shape[2]
-    padded = F.pad(cepstra, (_DELTA_REACH, _DELTA_REACH), mode="replicate")
-    total = torch.zeros_like(cepstra)
-    for n in range(1, _DELTA_REACH + 1):
-        ahead, behind = padded[:, :, _DELTA_REACH + n :][:, :, :w], padded[:, :, _DELTA_REACH - n :][:, :, :w]
-        total = total + n * (ahead - behind)
-    return total / (2 * sum(n * n for n in range(1, _DELTA_REACH + 1)))
 
 
 class LfccPicture(nn.Module):
@@ -117,7 +102,7 @@ class LfccPicture(nn.Module):
         cepstra = self.lfcc(waveform)
         centred = cepstra - cepstra.mean(2, keepdim=True)
         scaled = centred / (centred.square().mean(2, keepdim=True).sqrt() + 0.5)
-        slope = deltas(scaled)
-        layers = torch.stack([scaled, slope, deltas(slope)], 1)  # (B, 3, Q, W)
+        slope = delta(scaled)
+        layers = torch.stack([scaled, slope, delta(slope)], 1)  # (B, 3, Q, W)
         size = (self.picture_px, self.picture_px)
         return F.interpolate(layers, size=size, mode="bilinear", align_corners=False)

@@ -14,14 +14,12 @@ log-mel windows are Hann and the mel scale is Slaney's, as in the other front en
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from train.frontends import LogMel
+from train.frontends import LogMel, delta, fourier_basis, power_spectrum
 
 RATE_HZ = 16_000
 SPEECH_WINDOW, SPEECH_HOP, SPEECH_FFT, SPEECH_BINS = 640, 160, 800, 200
 KINDS = ("speech", "log-mel")
-REACH = 2  # windows on each side of a delta
 
 
 class SpeechSpectrogram(nn.Module):
@@ -37,28 +35,10 @@ class SpeechSpectrogram(nn.Module):
         self.floor = floor
         n = np.arange(SPEECH_WINDOW)
         taper = 0.54 - 0.46 * np.cos(2 * np.pi * n / SPEECH_WINDOW)
-        angle = 2 * np.pi * np.outer(np.arange(SPEECH_BINS), n) / SPEECH_FFT
-        basis = np.concatenate([np.cos(angle) * taper, -np.sin(angle) * taper])
-        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32).unsqueeze(1), persistent=False)
+        self.register_buffer("basis", fourier_basis(taper, SPEECH_FFT, SPEECH_BINS), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        spectrum = F.conv1d(waveform.unsqueeze(1), self.basis, stride=SPEECH_HOP)
-        real, imaginary = spectrum.chunk(2, dim=1)
-        return torch.log(real.square() + imaginary.square() + self.floor)
-
-
-def delta(sequence: Tensor, reach: int = REACH) -> Tensor:
-    """Slope over time by regression, of the same shape: (B, M, W).
-
-    d_t = sum over k = 1 ... reach of k (c_(t+k) - c_(t-k)), divided by twice the sum of k squared. The first and
-    last windows are repeated beyond the ends.
-    """
-    n = sequence.shape[-1]
-    padded = F.pad(sequence, (reach, reach), mode="replicate")
-    slope = torch.zeros_like(sequence)
-    for k in range(1, reach + 1):
-        slope = slope + k * (padded[..., reach + k : reach + k + n] - padded[..., reach - k : reach - k + n])
-    return slope / (2 * sum(k * k for k in range(1, reach + 1)))
+        return torch.log(power_spectrum(waveform, self.basis, SPEECH_HOP) + self.floor)
 
 
 class LogMelDeltas(nn.Module):

@@ -11,7 +11,8 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from train.frontends import fourier_basis, hann, power_spectrum
 
 RATE_HZ = 16_000
 WINDOW = 400  # samples, 25 ms
@@ -45,18 +46,12 @@ class VggishPatches(nn.Module):
         if hop_frames < 1:
             raise ValueError(f"expected a patch hop of 1 frame or more, got {hop_frames}")
         self.hop_frames = hop_frames
-        n = np.arange(WINDOW)
-        taper = 0.5 - 0.5 * np.cos(2 * np.pi * n / WINDOW)
-        angle = 2 * np.pi * np.outer(np.arange(N_FFT // 2 + 1), n) / N_FFT
-        basis = np.concatenate([np.cos(angle) * taper, -np.sin(angle) * taper])
-        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32).unsqueeze(1), persistent=False)
+        self.register_buffer("basis", fourier_basis(hann(WINDOW), N_FFT, N_FFT // 2 + 1), persistent=False)
         self.register_buffer("bands", torch.tensor(mel_bands(), dtype=torch.float32), persistent=False)
 
     def log_mel(self, waveform: Tensor) -> Tensor:
         """The whole spectrogram: (B, n_samples) to (B, n_frames, 64)."""
-        spectrum = F.conv1d(waveform.unsqueeze(1), self.basis, stride=HOP)
-        real, imaginary = spectrum.chunk(2, dim=1)
-        magnitude = (real.square() + imaginary.square()).sqrt()  # (B, 257, n_frames)
+        magnitude = power_spectrum(waveform, self.basis, HOP).sqrt()  # (B, 257, n_frames)
         return torch.log(torch.matmul(magnitude.transpose(1, 2), self.bands) + LOG_OFFSET)
 
     def forward(self, waveform: Tensor) -> Tensor:

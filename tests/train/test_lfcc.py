@@ -10,7 +10,8 @@ import scipy.signal
 import soundfile
 import torch
 
-from train.lfcc import Lfcc, LfccPicture, dct_matrix, deltas, linear_filters
+from train.frontends import delta
+from train.lfcc import Lfcc, LfccPicture, dct_matrix, linear_filters
 
 RATE_HZ = 16_000
 
@@ -91,15 +92,15 @@ def test_linear_filters_sum_to_one_between_the_outer_centres() -> None:
 
 def test_deltas_are_the_regression_over_five_windows() -> None:
     cepstra = np.random.default_rng(0).normal(size=(2, 3, 7))
-    got = deltas(torch.from_numpy(cepstra)).numpy()
+    got = delta(torch.from_numpy(cepstra)).numpy()
     for b in range(2):
         for q in range(3):
             for t in range(7):
                 top = sum(n * (cepstra[b, q, min(t + n, 6)] - cepstra[b, q, max(t - n, 0)]) for n in (1, 2))
                 assert got[b, q, t] == pytest.approx(top / 10, abs=1e-12)
     ramp = torch.arange(9.0).reshape(1, 1, 9) * 0.7
-    torch.testing.assert_close(deltas(ramp)[0, 0, 2:-2], torch.full((5,), 0.7))
-    assert deltas(torch.ones(1, 2, 1)).abs().max() == 0  # a single window
+    torch.testing.assert_close(delta(ramp)[0, 0, 2:-2], torch.full((5,), 0.7))
+    assert delta(torch.ones(1, 2, 1)).abs().max() == 0  # a single window
 
 
 def bilinear(source: np.ndarray, size: int) -> np.ndarray:
@@ -124,7 +125,7 @@ def test_the_picture_is_standardised_cepstra_and_their_slopes_resized() -> None:
     scaled = np.stack([(row - row.mean()) / (row.std() + 0.5) for row in cepstra])
     layers = [scaled]
     for _ in range(2):
-        layers.append(deltas(torch.from_numpy(layers[-1])[None])[0].numpy())
+        layers.append(delta(torch.from_numpy(layers[-1])[None])[0].numpy())
     for layer, picture in zip(layers, got, strict=True):
         np.testing.assert_allclose(picture, bilinear(layer, 64), atol=5e-3)
 
