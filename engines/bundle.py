@@ -9,8 +9,6 @@ import msgspec
 from msgspec import Meta
 
 SHIPPED = Path(__file__).parent / "bundles"
-FORMAT = 1
-MODALITIES = ("face", "voice", "both")
 
 Positive = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]

@@ -77,7 +77,7 @@ class Session:
         self._publish_message, self._delivery = publish, delivery
         self._clock = clock or MonotonicClock()
         self._scheme = window_scheme(bundle, config.alignment)
-        self._backend, self._backend_reason = choose(config.engine)
+        self._backend, _ = choose(config.engine)
         self._meters = Meters()
         self._faults: list[BaseException] = []
 

@@ -9,7 +9,7 @@ from cyclopts.config import Toml
 
 from stream.config import FeedConfig, SessionConfig
 from stream.feed.security import DEFAULT_ADDRESS
-from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE
+from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE, leave_output
 
 app = App(
     name="emocast",
@@ -61,7 +61,7 @@ def replay(
 
     if not files:
         raise ValueError("expected one or more files or URLs to replay, got none")
-    return replay(files, speed=Speed(speed), session=session, feed=feed, show=None if quiet else print_line)
+    return replay(files, speed=Speed(speed), session=session, feed=feed, quiet=quiet)
 
 
 @app.command
@@ -254,14 +254,14 @@ def _with_config(
     return result if isinstance(result, int) else DONE
 
 
-def print_line(text: str) -> None:
-    """Print a line at once, also into a pipe."""
-    print(text, flush=True)
-
-
 def main() -> None:
     """Run the command line and leave with its exit code: 0 done, 2 wrong use or bad input, 1 a fault of ours."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        leave_output()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -1,7 +1,7 @@
 """Replay: recorded files, one after the other, as if they were live."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from engines.bundle import load
 from stream.config import FeedConfig, SessionConfig
@@ -14,7 +14,7 @@ from stream.sources.container import stream_name
 from stream.sources.errors import SourceError
 from stream.sources.media import MediaSource, Speed
 from tools.errors import DONE, MISUSE
-from tools.watch import render
+from tools.watch import LineSink, render
 
 
 def replay(
@@ -23,7 +23,7 @@ def replay(
     speed: Speed,
     session: SessionConfig,
     feed: FeedConfig,
-    show: Callable[[str], None] | None = print,
+    quiet: bool = False,
 ) -> int:
     """Stream each file through the whole line and publish what it says.
 
@@ -32,7 +32,7 @@ def replay(
         speed: `realtime` or `max`; both publish the same estimates.
         session: How to analyse.
         feed: Where to publish.
-        show: Takes a line for each estimate and event; None shows nothing.
+        quiet: Print nothing; otherwise each estimate and event is a line on standard output.
 
     Returns:
         0, or 2 where a file could not be read.
@@ -43,16 +43,12 @@ def replay(
     bundle = load(session.model)
     names = stream_names(files)
     code = DONE
-    with Feed(sinks(feed), delivery=Delivery.WAIT) as outlet:
-
-        def publish(message: Message) -> None:
-            outlet.publish(message)
-            if show is not None and isinstance(message, Estimate | Event):
-                show(line_of(message))
-
+    # Printing is a sink like any other: who stops reading the lines costs the feed and the file nothing.
+    shown = [] if quiet else [LineSink(sys.stdout, kinds=(Estimate, Event), line=line_of)]
+    with Feed([*sinks(feed), *shown], delivery=Delivery.WAIT) as outlet:
         for file, name in zip(files, names, strict=True):
             try:
-                Session(MediaSource(file, speed=speed, name=name), bundle, publish, session).run()
+                Session(MediaSource(file, speed=speed, name=name), bundle, outlet.publish, session).run()
             except SourceError as error:
                 print(f"emocast: {error}", file=sys.stderr)
                 code = MISUSE
@@ -84,9 +80,9 @@ def stream_names(files: Sequence[str]) -> list[str]:
     return names
 
 
-def line_of(message: Estimate | Event) -> str:
-    """A message for the terminal."""
-    if isinstance(message, Estimate):
+def line_of(message: Message) -> str:
+    """A message for the terminal; the end of a stream with its totals."""
+    if not isinstance(message, Event):
         return render(message)
     totals = f" ({', '.join(f'{k} {v:g}' for k, v in message.totals.items())})" if message.totals else ""
     return f"{message.t:8.2f} s  {message.stream}  {message.kind}: {message.text}{totals}"

@@ -1,6 +1,5 @@
 """The feed in the terminal: a live view for a person, lines for a pipe."""
 
-import os
 import sys
 import time
 from collections import OrderedDict, deque
@@ -19,6 +18,7 @@ from rich.text import Text
 from stream.feed.messages import Estimate, Event, Message, Session, Status, encode
 from stream.feed.security import FeedError
 from stream.feed.subscriber import Subscriber
+from tools.errors import leave_output
 
 WAITING_S = 1.0  # until a reader of lines is told that nobody publishes
 STALE_S = 3.0  # without a message, heartbeats included
@@ -54,8 +54,7 @@ def watch(address: str, *, json_lines: bool, insecure: bool = False) -> int:
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
-        # Python flushes standard output once more as it exits, and would complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_output()
     return 0
 
 
@@ -109,11 +108,18 @@ class LineSink:
     Args:
         out: Where to print.
         kinds: Types of the messages to print.
+        line: A message as one line.
     """
 
-    def __init__(self, out: TextIO, kinds: tuple[type[Message], ...] = (Session, Estimate, Event)) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        kinds: tuple[type[Message], ...] = (Session, Estimate, Event),
+        line: Callable[[Message], str] = render,
+    ) -> None:
         self._out = out
         self._kinds = kinds
+        self._line = line
 
     def open(self) -> None:
         """Nothing: the terminal is there."""
@@ -126,7 +132,7 @@ class LineSink:
         """
         if isinstance(message, self._kinds):
             try:
-                print(render(message), file=self._out, flush=True)
+                print(self._line(message), file=self._out, flush=True)
             except OSError as error:
                 raise FeedError(f"cannot print the feed: {(error.strerror or str(error)).lower()}") from error
 

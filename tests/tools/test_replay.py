@@ -1,6 +1,8 @@
 """Replay from the outside: names of streams, several files in one run, the same estimates at both speeds."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,24 @@ def test_an_address_in_use_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(error.splitlines()) == 1
     assert address in error
     assert "in use" in error
+
+
+def test_who_stops_reading_the_lines_costs_the_recording_nothing(tmp_path: Path) -> None:
+    clip, out = tmp_path / "clip.mkv", tmp_path / "out.jsonl"
+    write_media(clip, video=Video(n_frames=100))
+    command = [sys.executable, "-c", "from tools.cli import main; main()", "replay", str(clip)]
+    with subprocess.Popen(
+        [*command, "--speed", "max", "--no-feed", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as `| head` does once it has enough
+        errors = process.stderr.read().splitlines()
+    assert errors == ["emocast: cannot print the feed: broken pipe"]
+    assert process.returncode == 2
+    messages = lines(out)
+    assert sum(m["type"] == "estimate" for m in messages) == 16
+    assert [m["kind"] for m in messages if m["type"] == "event"].count("end") == 1
