@@ -176,7 +176,9 @@ class ZmqSink:
 
 
 class JsonlSink:
-    """Writes one JSON object a line, each second at the latest, and only whole lines.
+    """Writes one JSON object a line, each second at the latest, and only whole lines, also where the disk fills up.
+
+    A process that is killed in the middle of a write can leave the last line torn; every line before it is whole.
 
     Args:
         path: The file; one that exists is replaced.
