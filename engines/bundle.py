@@ -12,6 +12,8 @@ SHIPPED = Path(__file__).parent / "bundles"
 
 Positive = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+RAW = ("crop", "flow", "pose", "waveform")  # what a stage of a clip recogniser can take
+PAIR_STAGES = ("frame_encoder", "audio_encoder", "head")
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -28,18 +30,21 @@ class FaceInput(_Part, frozen=True, kw_only=True):
 
     Attributes:
         size_px: Side of the square crop.
-        align: `eyes` turns and scales the face by its eyes; `box` takes the detector's box and a margin.
+        align: `eyes` turns and scales the face by its eyes; `box` takes the detector's box and a margin; `frame` takes
+            no face but the largest square in the middle of the picture.
         eye_distance: With `eyes`: distance of the eyes, as a fraction of the side.
         eye_height: With `eyes`: the eyes' distance from the top, as a fraction of the side.
         margin: With `box`: share of the box's larger side that is added on each side.
+        fallback: What stands in where a picture shows no face: `none`, or the whole `frame` as with `align="frame"`.
         colour: Channel order of the crop.
     """
 
     size_px: Annotated[int, Meta(ge=16, le=1024)]
-    align: Literal["eyes", "box"]
+    align: Literal["eyes", "box", "frame"]
     eye_distance: Fraction = 0.4
     eye_height: Fraction = 0.4
     margin: Annotated[float, Meta(ge=0, le=2)] = 0.0
+    fallback: Literal["none", "frame"] = "none"
     colour: Literal["rgb"] = "rgb"
 
 
@@ -69,11 +74,38 @@ class Scheme(_Part, frozen=True, kw_only=True):
     alignments: Annotated[tuple[Literal["centered", "causal"], ...], Meta(min_length=1)]
 
 
+class ClipInput(_Part, frozen=True, kw_only=True):
+    """The window of a recogniser that looks at a whole clip; it ends where a segment of `scheme` ends.
+
+    Attributes:
+        frame_hz: Pictures taken for each second, the first of each 1 / frame_hz.
+        n_frames: Pictures given to the recogniser, spread evenly over those that the window holds.
+        span_s: Length of the window.
+        chunk_s: Length of the audio chunks of stages that run once a chunk; chunks begin at its multiples.
+    """
+
+    frame_hz: Annotated[float, Meta(gt=0, le=120)]
+    n_frames: Annotated[int, Meta(gt=0, le=1000)]
+    span_s: Positive
+    chunk_s: Positive | None = None
+
+
 class Stage(_Part, frozen=True, kw_only=True):
-    """One graph: its file within the bundle, and the SHA-256 of that file."""
+    """One graph.
+
+    Attributes:
+        file: Its file within the bundle.
+        sha256: Of that file.
+        per: Clip recognisers: whether it runs once for each new `frame`, audio `chunk`, or for each `window`.
+        takes: Clip recognisers: each input tensor's source. `crop` (S, S, 3) uint8, `flow` (S, S, 2) float32, `pose`
+            (33, 3) float32 and `waveform` (T,) float32 are raw; `<stage>.<tensor>` is another stage's output. A stage
+            per window sees what is per frame, or per chunk, with an axis of `n_frames` after the batch's.
+    """
 
     file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+\.onnx$")]
     sha256: Sha256
+    per: Literal["frame", "chunk", "window"] = "window"
+    takes: dict[str, str] = {}
 
 
 class PerModality(_Part, frozen=True, kw_only=True):
@@ -116,9 +148,13 @@ class Manifest(_Part, frozen=True, kw_only=True):
         face: Geometry of its crops.
         audio: Its audio windows.
         scheme: Its window scheme.
+        clip: Its window, where it looks at a whole clip and not at (frame, audio window) pairs.
         pose: Whether it needs body pose.
         flow: Which optical flow it needs.
-        stages: `frame_encoder`, `audio_encoder` and `head`.
+        stages: The graphs: `frame_encoder`, `audio_encoder` and `head` of a recogniser of pairs; a clip recogniser
+            names its own.
+        posteriors: Clip recognisers: the `<stage>.<tensor>` that is the posterior where a window has `both` modalities,
+            and where it has the `face` or the `voice` alone, if it can tell anything then.
         fusion: Weight of a window in the rolling sum, by the modalities it was scored from.
         temperature: Calibration of the summed posterior, by modality; 1 leaves it as it is.
         min_confidence: Below it an estimate abstains as `uncertain`.
@@ -134,9 +170,11 @@ class Manifest(_Part, frozen=True, kw_only=True):
     face: FaceInput
     audio: AudioInput
     scheme: Scheme
+    clip: ClipInput | None = None
     pose: bool = False
     flow: Literal["none", "lucas-kanade", "farneback", "dis"] = "none"
-    stages: dict[Literal["frame_encoder", "audio_encoder", "head"], Stage]
+    stages: dict[Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")], Stage]
+    posteriors: dict[Literal["both", "face", "voice"], str] = {}
     fusion: PerModality
     temperature: PerModality
     min_confidence: Fraction
@@ -153,7 +191,7 @@ class Bundle:
     manifest: Manifest
     sha256: str
 
-    def stage(self, name: Literal["frame_encoder", "audio_encoder", "head"]) -> Path:
+    def stage(self, name: str) -> Path:
         """Path of a stage's graph."""
         return self.folder / self.manifest.stages[name].file
 
@@ -195,9 +233,12 @@ def _check(folder: Path, manifest: Manifest) -> None:
         raise BundleError(
             f"{folder}: scheme.audio_s is {n_samples:g} samples, audio.n_samples {manifest.audio.n_samples}"
         )
-    for name in ("frame_encoder", "audio_encoder", "head"):
-        if name not in manifest.stages:
-            raise BundleError(f"{folder}: expected a stage {name}, got {', '.join(manifest.stages)}")
+    if manifest.clip is not None:
+        _check_clip(folder, manifest)
+    elif set(manifest.stages) != set(PAIR_STAGES):
+        raise BundleError(
+            f"{folder}: expected the stages {', '.join(PAIR_STAGES)}, got {', '.join(manifest.stages) or 'none'}"
+        )
     for name, stage in manifest.stages.items():
         path = folder / stage.file
         if not path.is_file():
@@ -208,3 +249,30 @@ def _check(folder: Path, manifest: Manifest) -> None:
                 f"{path} has SHA-256 {found[:16]}..., bundle.json says {stage.sha256[:16]}...; "
                 "the file was changed or damaged: install or export the bundle again"
             )
+
+
+def _check_clip(folder: Path, manifest: Manifest) -> None:
+    wrong = []
+    for name, stage in manifest.stages.items():
+        if not stage.takes:
+            wrong.append(f"stage {name} takes nothing")
+        for source in stage.takes.values():
+            before = manifest.stages.get(source.split(".")[0])
+            if source in RAW:
+                chunked = stage.per == "chunk" and source == "waveform" and manifest.clip and manifest.clip.chunk_s
+                if stage.per != "window" and (source == "waveform") != (stage.per == "chunk"):
+                    wrong.append(f"stage {name} runs once a {stage.per} and cannot take {source}")
+                elif stage.per == "chunk" and not chunked:
+                    wrong.append(f"stage {name} runs once a chunk, and clip.chunk_s is missing")
+            elif before is None or "." not in source or source.split(".")[0] == name:
+                wrong.append(f"stage {name} takes {source}, which is neither of {', '.join(RAW)} nor another's output")
+            elif stage.per != "window":
+                wrong.append(f"stage {name} runs once a {stage.per} and can take raw input alone, not {source}")
+    if not manifest.posteriors:
+        wrong.append("no posterior is named")
+    wrong += [f"posterior {k} is {v}" for k, v in manifest.posteriors.items() if v.split(".")[0] not in manifest.stages]
+    taken = {source for stage in manifest.stages.values() for source in stage.takes.values()}
+    if ("flow" in taken) != (manifest.flow != "none") or ("pose" in taken) != manifest.pose:
+        wrong.append(f"flow is {manifest.flow} and pose {manifest.pose}, the stages take {', '.join(sorted(taken))}")
+    if wrong:
+        raise BundleError(f"{folder}: its bundle.json does not fit together: {'; '.join(wrong)}; export it again")

@@ -133,6 +133,19 @@ def divide(start_ns: int, end_ns: int, n: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
+def spread(n_there: int, n_wanted: int) -> np.ndarray:
+    """Indices of `n_wanted` of `n_there` pictures, evenly spread, in order; (n_wanted,) int64.
+
+    Fewer than wanted are repeated; one wanted is the middle one. Training and streaming take pictures so.
+
+    Raises:
+        ValueError: If there is none to take.
+    """
+    if n_there < 1 or n_wanted < 1:
+        raise ValueError(f"expected pictures to take and a number wanted, got {n_there} and {n_wanted}")
+    return ((2 * np.arange(n_wanted, dtype=np.int64) + 1) * n_there) // (2 * n_wanted)
+
+
 def sample_index(t_ns: int, rate_hz: int) -> int:
     """Index of the sample at `t_ns`: floor(r_a t), as in the paper; negative before the stream began."""
     return t_ns * rate_hz // NS_PER_S

@@ -23,6 +23,11 @@ def faces(images: Tensor, size_px: int, generator: torch.Generator, strength: fl
 
     `strength` in [0, 1] scales how far pictures are moved and relit, and how often they are blurred and covered.
     """
+    return erase(standardise(pixels(images, size_px, generator, strength)), generator, strength)
+
+
+def pixels(images: Tensor, size_px: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """As `faces`, in grey levels of 0 to 255, and nothing covered."""
     n = len(images)
     grey = images.to(torch.float32).unsqueeze(1)
     grey = _warp(grey, size_px, generator, strength)
@@ -30,7 +35,7 @@ def faces(images: Tensor, size_px: int, generator: torch.Generator, strength: fl
     grey = _soften(grey, generator, strength)
     noise = uniform(n, 0.0, 8.0 * strength, generator).reshape(n, 1, 1, 1)
     grey = grey + noise * torch.randn(grey.shape, generator=generator)
-    return _erase(standardise(grey.clamp(0.0, 255.0)), generator, strength)
+    return grey.clamp(0.0, 255.0)
 
 
 def _warp(grey: Tensor, size_px: int, generator: torch.Generator, strength: float) -> Tensor:
@@ -68,8 +73,8 @@ def _soften(grey: Tensor, generator: torch.Generator, strength: float) -> Tensor
     return grey
 
 
-def _erase(grey: Tensor, generator: torch.Generator, strength: float) -> Tensor:
-    # A hand, hair or the edge of the picture over a part of the face; 0 is the mean of a standardised picture.
+def erase(grey: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Zero, the mean of a standardised picture, over a part of it: a hand, hair, the picture's edge; (n, 1, S, S)."""
     n, size_px = len(grey), grey.shape[-1]
     centre = uniform(2 * n, 0.0, float(size_px), generator).reshape(n, 2, 1)
     half = uniform(2 * n, 0.06 * size_px, 0.2 * size_px, generator).reshape(n, 2, 1)

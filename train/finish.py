@@ -111,7 +111,7 @@ def _manifest(out: Path, spoken: list[tuple[str, Path]], options: str) -> Manife
             min_coverage=speech.MIN_COVERAGE,
         ),
         scheme=Scheme(segment_s=0.25, audio_s=1.28, jitter_s=0.01, n_segments=10, alignments=("centered", "causal")),
-        stages={name: _stage(out / f"{name}.onnx") for name in STAGES},  # type: ignore[misc]
+        stages={name: _stage(out / f"{name}.onnx") for name in STAGES},
         fusion=PerModality(face=1.0, voice=1.0, both=1.0),
         temperature=PerModality(face=1.0, voice=1.0, both=1.0),
         min_confidence=MIN_CONFIDENCE,

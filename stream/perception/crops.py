@@ -22,7 +22,7 @@ class Geometry(Protocol):
     @property
     def size_px(self) -> int: ...
     @property
-    def align(self) -> Literal["eyes", "box"]: ...
+    def align(self) -> Literal["eyes", "box", "frame"]: ...
     @property
     def eye_distance(self) -> float: ...
     @property
@@ -127,3 +127,23 @@ def cut(image: Image, face: Located, geometry: Geometry) -> Image:
     if n > 1:
         warped = cv2.resize(warped, (geometry.size_px, geometry.size_px), interpolation=cv2.INTER_AREA)
     return np.asarray(warped, dtype=np.uint8)
+
+
+def cut_frame(image: Image, size_px: int) -> Image:
+    """The largest square in the middle of a frame, for recognisers that look at the whole picture.
+
+    Any thread may call.
+
+    Args:
+        image: (height_px, width_px, 3) uint8 RGB.
+        size_px: Side of the result.
+
+    Returns:
+        (size_px, size_px, 3) uint8 RGB, new memory; antialiased where it is smaller.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    smooth = cv2.INTER_AREA if side > size_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(square, (size_px, size_px), interpolation=smooth), dtype=np.uint8)

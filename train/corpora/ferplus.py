@@ -16,11 +16,16 @@ USAGES = {"train": ("Training",), "valid": ("PublicTest",), "test": ("PrivateTes
 N_LABELS = 7
 
 
-def read(folder: Path, split: str) -> Faces:
-    """The pictures of a split whose most votes of all ten are for one of the seven labels.
+def read(folder: Path, split: str, n_labels: int = N_LABELS) -> Faces:
+    """The pictures of a split whose most votes of all ten are for one of the labels.
 
-    A picture whose majority is contempt, unknown or `not a face` is left out; a tie goes to the label that stands
-    first in the file. Usage `all` takes the splits that the folder holds.
+    A picture whose majority is another (`unknown`, `not a face`, contempt where there are seven labels) is left out; a
+    tie goes to the label that stands first in the file. Usage `all` takes the splits that the folder holds.
+
+    Args:
+        folder: Of the corpus.
+        split: `train`, `valid`, `test` or `all`.
+        n_labels: The first of `COLUMNS`: 7, or 8 with contempt.
 
     Raises:
         CorpusError: If the table or a picture that it names is missing or unreadable.
@@ -37,7 +42,7 @@ def read(folder: Path, split: str) -> Faces:
     images, votes, names, missing = [], [], [], []
     for row in rows:
         counts = np.array([float(row[column]) for column in COLUMNS], dtype=np.float32)
-        if not row["Image name"] or counts.argmax() >= N_LABELS:
+        if not row["Image name"] or counts.argmax() >= n_labels:
             continue
         path = _pictures(folder, row["Usage"]) / row["Image name"]
         image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
@@ -45,7 +50,7 @@ def read(folder: Path, split: str) -> Faces:
             missing.append(path.name)
             continue
         images.append(image)
-        votes.append(counts[:N_LABELS])
+        votes.append(counts[:n_labels])
         names.append(path.name)
     if missing:
         raise CorpusError(

@@ -20,7 +20,7 @@ class Faces:
 
     Attributes:
         images: (n, size_px, size_px) uint8, grey.
-        votes: (n, n_labels) float32, how many raters chose each of the seven labels.
+        votes: (n, n_labels) float32, how many raters chose each label.
         names: File name of each picture.
     """
 
@@ -30,7 +30,7 @@ class Faces:
 
     @property
     def targets(self) -> np.ndarray:
-        """(n, n_labels) float32, the raters' distribution over the seven labels."""
+        """(n, n_labels) float32, the raters' distribution over the labels."""
         return np.asarray(self.votes / self.votes.sum(1, keepdims=True), dtype=np.float32)
 
     @property
