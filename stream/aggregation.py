@@ -5,13 +5,13 @@ calibration by temperature is Guo et al. (2017), applied to the sum.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from engines.bundle import PerModality
-from stream.records import Score
+from stream.records import Score, Window
 from stream.scoring import modality
 
 
@@ -74,21 +74,32 @@ class Aggregator:
         self._min_confidence, self._stale_ns, self._has_video = min_confidence, stale_ns, has_video
         self._recent: dict[int, deque[Score]] = {}
 
-    def add(self, scores: Sequence[Score]) -> list[Aggregate]:
-        """Take the scores of one segment, one a person, and return what is known of each of those persons."""
-        return [self._aggregate(score) for score in scores]
+    def add(
+        self, scores: Sequence[Score], again: Callable[[Sequence[Window]], list[Score]] | None = None
+    ) -> list[Aggregate]:
+        """Take the scores of one segment, one a person, and return what is known of each of those persons.
+
+        Args:
+            scores: Of the segment.
+            again: Scores every window of the sum anew at each hop, for those who want to compare.
+        """
+        return [self._aggregate(score, again) for score in scores]
 
     def forget(self, person: int) -> None:
         """Drop a person who has left, so that a long session does not grow."""
         self._recent.pop(person, None)
 
-    def _aggregate(self, newest: Score) -> Aggregate:
+    def _aggregate(self, newest: Score, again: Callable[[Sequence[Window]], list[Score]] | None) -> Aggregate:
         person, segment = newest.window.person, newest.window.draw.segment
         recent = self._recent.setdefault(person, deque(maxlen=self._n_segments))
         recent.append(newest)
         # A person unseen for a while has no window in between: only the last N segments count, not the last N windows.
         while recent[0].window.draw.segment <= segment - self._n_segments:
             recent.popleft()
+        if again is not None:
+            scores = again([score.window for score in recent])
+            recent.clear()
+            recent.extend(scores)
         posterior, modalities, newest_ns = self._sum(recent)
         confidence = float(posterior.max())
         reason = self._reason(newest, newest_ns, confidence)

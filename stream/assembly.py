@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.bundle import AudioInput
 from stream.perception.seen import PersonEvent, SeenFaces
-from stream.records import RATE_HZ, VOICE_ONLY, Face, Window
+from stream.records import RATE_HZ, VOICE_ONLY, FrameFaces, Window
 from stream.rings import AudioRing
 from stream.voice import VoiceState, voice_state
 from stream.windows import NS_PER_S, Draw, WindowScheme, sample_index
@@ -77,7 +77,7 @@ class WindowAssembler:
         while self._seen is not None and not self._seen.wait_past(bounds[1], WAIT_S):
             idle()
         frames = self._seen.take(*bounds) if self._seen is not None else []
-        draw = self._scheme.draw(self._seed, self._stream, segment, bounds, [frame.t_ns for frame in frames])
+        draw = self._draw(segment, bounds, frames)
         # A causal window's audio may end before its segment: what happened until then must be known all the same.
         audio_end = sample_index(max(draw.audio_end_ns, bounds[1]), RATE_HZ)
         while self._audio is not None and not self._audio.wait_until(audio_end, WAIT_S):
@@ -87,10 +87,12 @@ class WindowAssembler:
         if frames:
             self._last_frame_ns = frames[-1].t_ns
         events = self._follow(bounds[1])
-        chosen = frames[draw.frame_index].faces if draw.frame_index is not None else ()
-        windows = self._windows(draw, bounds[1], {face.person: face for face in chosen})
+        windows = self._windows(draw, bounds[1], frames)
         self._release(bounds[1])
         return Hop(segment=segment, windows=windows, events=events, needed_ns=self._needed(bounds[1], draw))
+
+    def _draw(self, segment: int, bounds: tuple[int, int], frames: list[FrameFaces]) -> Draw:
+        return self._scheme.draw(self._seed, self._stream, segment, bounds, [frame.t_ns for frame in frames])
 
     def _needed(self, end_ns: int, draw: Draw) -> int:
         # At the end of a stream a window is complete with less than it would have awaited.
@@ -107,8 +109,10 @@ class WindowAssembler:
             return False
         return self._seen is None or self._seen.ended_before(start_ns)
 
-    def _windows(self, draw: Draw, end_ns: int, faces: dict[int, Face]) -> list[Window]:
+    def _windows(self, draw: Draw, end_ns: int, frames: list[FrameFaces]) -> list[Window]:
         voice, waveform = self._listen(draw)
+        chosen = frames[draw.frame_index].faces if draw.frame_index is not None else ()
+        faces = {face.person: face for face in chosen}
 
         def window(person: int, state: VoiceState) -> Window:
             heard = waveform if state is VoiceState.PRESENT else None

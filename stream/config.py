@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from engines.bundle import Bundle
 from stream.feed.messages import CODECS
@@ -14,7 +15,10 @@ class SessionConfig:
     """How a stream is analysed.
 
     Attributes:
-        model: A shipped bundle's name, or a bundle folder.
+        model: A shipped bundle's name, or a bundle folder; several are fused at decision level, and the first sets how
+            often.
+        weights: Of each model's posterior in the fused one, `4:2:4` for example; unset are equal ones.
+        scoring: `incremental` computes what a frame gives once; `whole` computes each window anew, to compare.
         engine: `auto`, or a backend by name.
         threads: Threads inside an operator of an engine.
         seed: Seed of the window draws; the same recording and seed give the same windows.
@@ -22,7 +26,9 @@ class SessionConfig:
         analysis_hz: Video frames analysed per second of media; frames beyond that rate are passed over.
     """
 
-    model: str = "default"
+    model: tuple[str, ...] = ("default",)
+    weights: str | None = None
+    scoring: Literal["incremental", "whole"] = "incremental"
     engine: str = "auto"
     threads: int = 1
     seed: int = 0
@@ -37,6 +43,27 @@ class SessionConfig:
             raise ValueError(f"seed: expected 0 to 2^53 - 1, got {self.seed}")
         if not 4 <= self.analysis_hz <= 1000:
             raise ValueError(f"analysis_hz: expected 4 to 1000 frames a second, got {self.analysis_hz}")
+        if self.scoring not in ("incremental", "whole"):
+            raise ValueError(f"scoring: expected incremental or whole, got {self.scoring!r}")
+        weights = self.fusion_weights
+        if weights and (len(weights) != len(self.model) or min(weights) < 0 or sum(weights) <= 0):
+            raise ValueError(
+                f"weights: expected {len(self.model)} numbers of 0 or more like 4:2:4, got {self.weights!r}"
+            )
+
+    @property
+    def fusion_weights(self) -> tuple[float, ...]:
+        """`weights` as numbers; empty where unset.
+
+        Raises:
+            ValueError: If they are not numbers with colons between.
+        """
+        if self.weights is None:
+            return ()
+        try:
+            return tuple(float(part) for part in self.weights.split(":"))
+        except ValueError:
+            raise ValueError(f"weights: expected numbers like 4:2:4, got {self.weights!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,12 @@ class Meters:
         low, high = np.percentile(values, [50, 99])
         return round(float(low), 3), round(float(high), 3)
 
+    def mean(self, name: str) -> float:
+        """Mean of a latency's last values, in ms; 0 before the first."""
+        with self._lock:
+            values = self._latencies.get(name, ())
+            return sum(values) / max(1, len(values))
+
     def due(self, every_s: float) -> bool:
         """Whether `every_s` have passed since the rates were last read."""
         return self._now_s() - self._since_s >= every_s

@@ -2,14 +2,14 @@
 
 from datetime import datetime
 
-from engines.bundle import Bundle
 from stream.aggregation import Aggregate
 from stream.config import SessionConfig
+from stream.ensemble import Ensemble
 from stream.feed.messages import Estimate, Event, Session, Status, WindowNote
 from stream.feed.publisher import rfc3339
 from stream.meters import Meters
 from stream.perception.seen import PersonEvent
-from stream.records import Score, SourceEvent, SourceInfo
+from stream.records import Score, SourceEvent, SourceInfo, Window
 from stream.windows import NS_PER_S, WindowScheme
 
 NOTICE = (
@@ -17,7 +17,6 @@ NOTICE = (
     "Ask those who are seen and heard for consent; at work and in education the law of the EU forbids emotion "
     "recognition (AI Act, Article 5(1)(f)), medical and safety reasons apart."
 )
-HASH_DIGITS = 16
 
 
 def seconds(t_ns: int) -> float:
@@ -26,7 +25,7 @@ def seconds(t_ns: int) -> float:
 
 
 def session_message(
-    info: SourceInfo, bundle: Bundle, config: SessionConfig, scheme: WindowScheme, *, engine: str, session: str,
+    info: SourceInfo, ensemble: Ensemble, config: SessionConfig, scheme: WindowScheme, *, engine: str, session: str,
     origin: datetime,
 ) -> Session:  # fmt: skip
     """The message that opens a stream."""
@@ -37,9 +36,9 @@ def session_message(
         stamp="",
         session=session,
         origin=rfc3339(origin),
-        labels=bundle.manifest.labels,
-        recogniser=bundle.manifest.name,
-        bundle=bundle.sha256[:HASH_DIGITS],
+        labels=ensemble.labels,
+        recogniser=ensemble.name,
+        bundle=ensemble.digits,
         engine=engine,
         hop_s=seconds(scheme.segment_ns),
         n_segments=scheme.n_segments,
@@ -51,12 +50,12 @@ def session_message(
 
 
 def estimate_message(
-    aggregate: Aggregate, stream: str, bundle: Bundle, scheme: WindowScheme, age_ms: float | None
+    aggregate: Aggregate, stream: str, ensemble: Ensemble, scheme: WindowScheme, age_ms: float | None
 ) -> Estimate:
     """What is known of one person after one hop."""
-    labels = bundle.manifest.labels
+    labels = ensemble.labels
     newest = aggregate.scores[-1].window
-    start_ns, _ = scheme.segment_bounds(aggregate.scores[0].window.draw.segment)
+    start_ns = _start_ns(aggregate.scores[0].window, scheme)
     boxes = [score.window.face.box for score in aggregate.scores if score.window.face is not None]
     return Estimate(
         stream=stream,
@@ -73,8 +72,14 @@ def estimate_message(
         reason=aggregate.reason,  # type: ignore[arg-type]
         modalities={name: round(share, 6) for name, share in aggregate.modalities.items()},
         windows=tuple(window_note(score) for score in aggregate.scores),
-        bundle=bundle.sha256[:HASH_DIGITS],
+        bundle=ensemble.digits,
     )
+
+
+def _start_ns(oldest: Window, scheme: WindowScheme) -> int:
+    if oldest.clip is None:
+        return scheme.segment_bounds(oldest.draw.segment)[0]
+    return max(0, min((oldest.draw.audio_start_ns, *oldest.clip.times_ns[:1])))
 
 
 def window_note(score: Score) -> WindowNote:

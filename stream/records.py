@@ -85,21 +85,46 @@ class Face:
         person: Stable id within the stream, from 1.
         box: x, y, width, height in pixels of the upright frame.
         crop: (size_px, size_px, 3) uint8, RGB, cut as the bundle's geometry asks.
-        score: The detector's, in [0, 1].
+        score: The detector's, in [0, 1]; 0 where the whole picture stands in for a face.
+        flow: (size_px, size_px, 2) float32, pixels from the crop before to this one; None where it is not needed, or
+            the person was not in the frame before.
+        pose: (33, 3) float32, zeros where no body is found; None where it is not needed.
     """
 
     person: int
     box: tuple[int, int, int, int]
     crop: np.ndarray
     score: float
+    flow: np.ndarray | None = None
+    pose: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrameFaces:
-    """The faces of one analysed frame, in ascending order of person; empty where there is none."""
+    """The faces of one analysed frame, in ascending order of person; empty where there is none.
+
+    `whole` is the picture as a face of person `VOICE_ONLY`, for recognisers that take it where they see no face.
+    """
 
     t_ns: int
     faces: tuple[Face, ...]
+    whole: Face | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """What a clip recogniser's window holds beyond its newest frame and its waveform.
+
+    Attributes:
+        frames: The person's pictures in the window, ascending in time; the whole picture where it stands in for one.
+        times_ns: Their times.
+        chunks: Number and samples of each whole audio chunk up to the window's end that was captured, ascending; chunk
+            k begins at k times the chunk's length.
+    """
+
+    frames: tuple[Face, ...]
+    times_ns: tuple[int, ...]
+    chunks: tuple[tuple[int, np.ndarray], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,6 +138,7 @@ class Window:
         face: The face in the drawn frame, or None.
         voice: State of the audio interval, for this person.
         waveform: (n_samples,) float32, present only where `voice` is `present`.
+        clip: The pictures and audio chunks, where the recogniser looks at a whole clip; `face` is then the newest one.
     """
 
     person: int
@@ -121,6 +147,7 @@ class Window:
     face: Face | None
     voice: VoiceState
     waveform: np.ndarray | None
+    clip: Clip | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -20,6 +21,25 @@ def modality(window: Window) -> str | None:
     if window.face is not None:
         return BOTH if window.waveform is not None else FACE
     return VOICE if window.waveform is not None else None
+
+
+class WindowScorer(Protocol):
+    """What scores the windows of a hop; used with `with`. The thread that calls it owns the engines.
+
+    Attributes:
+        backend: What runs the graphs.
+        last_ms: How long the last call took.
+    """
+
+    backend: str
+    last_ms: float
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+    def score(self, windows: Sequence[Window]) -> list[Score]:
+        """One score for each window, in their order."""
 
 
 class Scorer:
@@ -63,7 +83,7 @@ class Scorer:
                     f"{', '.join(map(str, shape))}), it has {'; '.join(map(str, specs))}; export the bundle again"
                 )
 
-    def __enter__(self) -> "Scorer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -1,38 +1,35 @@
 """One stream, from its source to the feed: `Session.run` is the line, in the order in which media flow through it."""
 
-import math
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Protocol, Self
 
 from engines.bundle import Bundle
 from engines.select import choose
-from stream.aggregation import Aggregate, Aggregator
-from stream.assembly import Hop, WindowAssembler
+from stream.aggregation import Aggregate
+from stream.assembly import Hop
 from stream.clock import Clock, MonotonicClock
-from stream.config import SessionConfig, window_scheme
+from stream.config import SessionConfig
 from stream.delivery import Aborted, Delivery
+from stream.ensemble import Ensemble
 from stream.feed.messages import Message
 from stream.feed.publisher import utc_now
+from stream.lane import BLOCK_NS, Lane
 from stream.meters import Meters
 from stream.notes import end_message, estimate_message, event_message, session_message, status_message
-from stream.perception.faces import FacePerception
-from stream.perception.seen import SeenFaces
-from stream.records import RATE_HZ, AudioBlock, Score, SourceEvent, SourceInfo, VideoFrame
-from stream.rings import AudioRing, FrameRing
-from stream.scoring import Scorer
+from stream.perception.seen import PersonEvent
+from stream.perception.views import Perception
+from stream.records import RATE_HZ, AudioBlock, SourceEvent, SourceInfo, VideoFrame
+from stream.rings import FrameRing
+from stream.scoring import WindowScorer
 from stream.windows import NS_PER_S, sample_index
 
 STATUS_S = 1.0
-AUDIO_S = 8  # of sound held beyond what the next window asks for, while video is analysed
-BLOCK_NS = NS_PER_S // 10  # no source hands out longer audio blocks
 N_FRAMES = 64  # captured frames that wait for perception
-N_SEEN = 64  # analysed frames that wait for their segment, beyond those that come until its audio has come
 STALL_S = 0.05  # without a new frame for so long, perception passes on how far the source has come
 
 
@@ -56,29 +53,34 @@ class Session:
 
     Args:
         source: Where the media come from.
-        bundle: The recogniser.
+        bundles: The recogniser, or several to be fused; the first sets the hops.
         publish: Takes each message in order; may block to slow the line down, as a replay's feed does.
         config: How to analyse.
         delivery: `wait` loses nothing (replay); `drop_oldest` keeps the newest (live).
         clock: Paces nothing here; the age of a published estimate is read from it.
+
+    Attributes:
+        meters: What the session measures of itself.
     """
 
     def __init__(
         self,
         source: Source,
-        bundle: Bundle,
+        bundles: Sequence[Bundle],
         publish: Callable[[Message], None],
         config: SessionConfig,
         *,
         delivery: Delivery = Delivery.WAIT,
         clock: Clock | None = None,
     ) -> None:
-        self._source, self._bundle, self._config = source, bundle, config
+        self._source, self._config = source, config
         self._publish_message, self._delivery = publish, delivery
         self._clock = clock or MonotonicClock()
-        self._scheme = window_scheme(bundle, config.alignment)
+        self._ensemble = Ensemble(bundles, config.fusion_weights)
+        self._lanes = [Lane(bundle, config) for bundle in bundles]
+        self._lane = self._lanes[0]
         self._backend, _ = choose(config.engine)
-        self._meters = Meters()
+        self.meters = Meters()
         self._faults: list[BaseException] = []
 
     def run(self) -> dict[str, float]:
@@ -89,18 +91,13 @@ class Session:
         Raises:
             SourceError, EngineError, NetworkError: If a part of the line cannot be opened.
         """
-        threads = self._config.threads
-        with (
-            self._source as source,
-            Scorer(self._bundle, backend=self._backend, threads=threads) as scorer,
-            self._perception(source.info) as perception,
-        ):
+        with self._source as source, ExitStack() as engines, self._perception(source.info) as perception:
+            scorers = [engines.enter_context(lane.scorer(self._backend)) for lane in self._lanes]
             self._prepare(source.info)
-            self._announce(source.info, scorer)
+            self._announce(source.info, scorers[0].backend)
             with self._running(self._capture, lambda: self._perceive(perception)):
                 for hop in self._hops():
-                    scores = self._score(scorer, hop)
-                    self._conclude(hop, self._aggregator.add(scores))
+                    self._conclude(hop, self._score(scorers, hop))
             return self._end()
 
     # --- source -> rings, on the capture thread ---
@@ -112,21 +109,23 @@ class Session:
                 case VideoFrame() if self._frames is not None:
                     self._advance_audio(item.t_ns - BLOCK_NS)
                     self._frames.write(item)
-                    self._meters.count("frames")
-                case AudioBlock() if self._audio is not None:
+                    self.meters.count("frames")
+                case AudioBlock():
                     self._advance_video((item.first + len(item.samples)) * NS_PER_S // RATE_HZ)
-                    self._audio.write(item)
+                    for ring in self._audio:
+                        ring.write(item)
                 case SourceEvent():
                     self._source_events.append(item)
-        for ring in (self._frames, self._audio):
-            if ring is not None:
-                ring.close()
+        if self._frames is not None:
+            self._frames.close()
+        for ring in self._audio:
+            ring.close()
 
     # Items come in order of their end, so each says how far the other track has come: sound that starts late, or
     # pauses, must not hold up the picture, nor a picture the sound. It is said before a write, which may wait for it.
     def _advance_audio(self, t_ns: int) -> None:
-        if self._audio is not None:
-            self._audio.advance(sample_index(t_ns, RATE_HZ))
+        for ring in self._audio:
+            ring.advance(sample_index(t_ns, RATE_HZ))
 
     def _advance_video(self, t_ns: int) -> None:
         if self._frames is not None:
@@ -134,100 +133,87 @@ class Session:
 
     # --- rings -> perception, on the perception thread ---
 
-    def _perception(self, info: SourceInfo) -> AbstractContextManager[FacePerception | None]:
+    def _perception(self, info: SourceInfo) -> AbstractContextManager[Perception | None]:
         # A recording of sound alone needs no detector, and none of the networks it may have to fetch.
-        if not info.has_video:
-            return nullcontext()
-        return FacePerception(self._bundle.manifest.face, analysis_hz=self._config.analysis_hz)
+        return Perception([lane.view() for lane in self._lanes]) if info.has_video else nullcontext()
 
-    def _perceive(self, perception: FacePerception | None) -> None:
-        if self._frames is None or self._seen is None or perception is None:
+    def _perceive(self, perception: Perception | None) -> None:
+        if self._frames is None or perception is None:
             return
+        logs = [lane.seen for lane in self._lanes if lane.seen is not None]
+        waiting: list[list[PersonEvent]] = [[] for _ in logs]  # until the next frame that the recogniser takes
         while not self._frames.ended:
             # Read before the frame: whatever the ring knew then, no earlier frame can come after it.
             known_ns = self._frames.advanced_ns
             frame = self._frames.read(STALL_S)
             if frame is None:
-                self._seen.advance(known_ns)
+                for log in logs:
+                    log.advance(known_ns)
                 continue
-            faces = perception.process(frame)
-            if faces is None:
-                self._seen.pass_over(frame.t_ns)
-                continue
-            self._meters.count("analysed")
-            self._seen.append(faces, tuple(perception.events()))
-        self._seen.close()
+            views = perception.process(frame)
+            if any(view is not None for view in views):
+                self.meters.count("analysed")
+            came = perception.events()
+            for events in waiting:
+                events.extend(came)
+            for log, view, events in zip(logs, views, waiting, strict=True):
+                if view is None:
+                    log.pass_over(frame.t_ns)
+                    continue
+                log.append(view, tuple(events))
+                events.clear()
+        for log in logs:
+            log.close()
 
     # --- windows -> scoring -> aggregation -> feed, on the calling thread ---
 
     def _hops(self) -> Iterator[Hop]:
-        for segment in count():
-            hop = self._assembler.next_hop(segment, self._report_if_due)
-            if hop is None:
-                return
+        while (hop := self._lane.next_hop(self._report_if_due)) is not None:
             yield hop
 
-    def _score(self, scorer: Scorer, hop: Hop) -> list[Score]:
-        scores = scorer.score(hop.windows)
-        self._meters.time("engine", scorer.last_ms)
-        return scores
+    def _score(self, scorers: Sequence[WindowScorer], hop: Hop) -> list[Aggregate]:
+        others, before_ms = self._lanes[1:], sum(lane.engine_ms for lane in self._lanes)
+        aggregates = self._lane.conclude(hop, scorers[0])
+        for lane, scorer in zip(others, scorers[1:], strict=True):
+            lane.catch_up(self._lane.scheme.segment_bounds(hop.segment)[1], scorer, self._report_if_due)
+        self.meters.time("engine", sum(lane.engine_ms for lane in self._lanes) - before_ms)
+        return [self._ensemble.fuse([own, *(lane.newest.get(own.person) for lane in others)]) for own in aggregates]
 
     def _conclude(self, hop: Hop, aggregates: list[Aggregate]) -> None:
-        self._reached_ns = self._scheme.segment_bounds(hop.segment)[1]
+        self._reached_ns = self._lane.scheme.segment_bounds(hop.segment)[1]
         self._tell_source_events(self._reached_ns)
         for event in hop.events:
             self._publish_message(event_message(event, self._name))
-            if event.kind == "face_lost":
-                self._aggregator.forget(event.person)
         age_ms = None
         if self._source.paced:
             age_ms = (self._clock.now_ns() - self._began_ns - hop.needed_ns) / 1e6
-            self._meters.time("age", age_ms)
+            self.meters.time("age", age_ms)
         for aggregate in aggregates:
-            self._publish_message(estimate_message(aggregate, self._name, self._bundle, self._scheme, age_ms))
-            self._meters.count("abstained" if aggregate.reason else "labelled")
-        self._meters.count("hops")
+            self._publish_message(estimate_message(aggregate, self._name, self._ensemble, self._lane.scheme, age_ms))
+            self.meters.count("abstained" if aggregate.reason else "labelled")
+        self.meters.count("hops")
         self._report_if_due()
 
     # --- the life of a session ---
 
     def _prepare(self, info: SourceInfo) -> None:
-        manifest, scheme = self._bundle.manifest, self._scheme
         self._name = info.name
-        # What one hop needs must fit, or writer and reader would wait for each other.
-        awaited_s = (scheme.segment_ns + scheme.lookahead_ns + BLOCK_NS) / NS_PER_S
-        n_seen = N_SEEN + math.ceil(awaited_s * self._config.analysis_hz)
-        audio_s = AUDIO_S + math.ceil(awaited_s + scheme.audio_ns / NS_PER_S)
         self._frames = FrameRing(N_FRAMES, delivery=self._delivery) if info.has_video else None
-        self._seen = SeenFaces(n_seen, delivery=self._delivery) if info.has_video else None
-        self._audio = AudioRing(audio_s, delivery=self._delivery) if info.has_audio else None
         self._source_events: deque[SourceEvent] = deque()
-        self._assembler = WindowAssembler(
-            scheme=scheme,
-            seed=self._config.seed,
-            stream=info.name,
-            seen=self._seen,
-            audio=self._audio,
-            spec=manifest.audio,
-        )
-        self._aggregator = Aggregator(
-            n_labels=len(manifest.labels),
-            n_segments=scheme.n_segments,
-            fusion=manifest.fusion,
-            temperature=manifest.temperature,
-            min_confidence=manifest.min_confidence,
-            has_video=info.has_video,
-        )
+        awaited_ns = max(lane.awaited_ns for lane in self._lanes)
+        for lane in self._lanes:
+            lane.prepare(info, delivery=self._delivery, awaited_ns=awaited_ns)
+        self._audio = [lane.audio for lane in self._lanes if lane.audio is not None]
         self._began_ns = self._clock.now_ns()
         self._reached_ns = 0
 
-    def _announce(self, info: SourceInfo, scorer: Scorer) -> None:
+    def _announce(self, info: SourceInfo, engine: str) -> None:
         opening = session_message(
             info,
-            self._bundle,
+            self._ensemble,
             self._config,
-            self._scheme,
-            engine=scorer.backend,
+            self._lane.scheme,
+            engine=engine,
             session=uuid.uuid4().hex,
             origin=utc_now(),
         )
@@ -270,7 +256,7 @@ class Session:
             thread.join()
 
     def _abort(self) -> None:
-        for ring in (self._frames, self._seen, self._audio):
+        for ring in (self._frames, *(ring for lane in self._lanes for ring in (lane.seen, lane.audio))):
             if ring is not None:
                 ring.abort()
 
@@ -279,33 +265,33 @@ class Session:
             self._publish_message(event_message(self._source_events.popleft(), self._name))
 
     def _report_if_due(self) -> None:
-        if self._meters.due(STATUS_S):
+        if self.meters.due(STATUS_S):
             self._report()
 
     def _report(self) -> None:
         status = status_message(
             self._name,
             self._reached_ns,
-            self._meters,
-            persons=len(self._assembler.present),
+            self.meters,
+            persons=len(self._lane.present),
             drops=self._drops(),
-            audio_gap_s=self._audio.n_gap / RATE_HZ if self._audio else 0.0,
+            audio_gap_s=self._audio[0].n_gap / RATE_HZ if self._audio else 0.0,
         )
         self._publish_message(status)
 
     def _drops(self) -> dict[str, int]:
-        queues = {"frames": self._frames, "faces": self._seen, "audio_samples": self._audio}
+        queues = {"frames": self._frames, "faces": self._lane.seen, "audio_samples": self._lane.audio}
         return {name: ring.n_dropped for name, ring in queues.items() if ring is not None}
 
     def _end(self, why: str = "the source has ended") -> dict[str, float]:
         self._tell_source_events(None)
         totals = {
             "media_s": round(self._reached_ns / NS_PER_S, 6),
-            "frames": self._meters.total("frames"),
-            "analysed_frames": self._meters.total("analysed"),
-            "hops": self._meters.total("hops"),
-            "estimates": self._meters.total("labelled") + self._meters.total("abstained"),
-            "abstained": self._meters.total("abstained"),
+            "frames": self.meters.total("frames"),
+            "analysed_frames": self.meters.total("analysed"),
+            "hops": self.meters.total("hops"),
+            "estimates": self.meters.total("labelled") + self.meters.total("abstained"),
+            "abstained": self.meters.total("abstained"),
             **{f"dropped_{name}": n for name, n in self._drops().items()},
         }
         self._publish_message(end_message(self._name, self._reached_ns, why, totals))

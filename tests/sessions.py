@@ -11,7 +11,7 @@ import av
 import msgspec
 import numpy as np
 
-from engines.bundle import load
+from engines.bundle import Bundle, load
 from stream.clock import Clock
 from stream.config import SessionConfig
 from stream.delivery import Delivery
@@ -61,11 +61,18 @@ def _timeless(message: Message) -> Message:
     return msgspec.structs.replace(message, age_ms=None) if isinstance(message, Estimate) else message
 
 
-def analyse(source: Source, *, delivery: Delivery = Delivery.WAIT, clock: Clock | None = None, **settings: Any) -> Told:
+def analyse(
+    source: Source,
+    *,
+    bundles: Sequence[Bundle] = (BUNDLE,),
+    delivery: Delivery = Delivery.WAIT,
+    clock: Clock | None = None,
+    **settings: Any,
+) -> Told:
     """Run a session on a source and keep what it publishes."""
     messages: list[Message] = []
     config = SessionConfig(**settings)
-    totals = Session(source, BUNDLE, messages.append, config, delivery=delivery, clock=clock).run()
+    totals = Session(source, bundles, messages.append, config, delivery=delivery, clock=clock).run()
     assert isinstance(messages[0], SessionMessage)
     return Told(messages, totals)
 

@@ -40,7 +40,7 @@ def replay(
     Raises:
         BundleError, EngineError, FeedError, NetworkError: If a part of the line cannot be opened.
     """
-    bundle = load(session.model)
+    bundles = [load(model) for model in session.model]
     names = stream_names(files)
     code = DONE
     # Printing is a sink like any other: who stops reading the lines costs the feed and the file nothing.
@@ -48,7 +48,7 @@ def replay(
     with Feed([*sinks(feed), *shown], delivery=Delivery.WAIT) as outlet:
         for file, name in zip(files, names, strict=True):
             try:
-                Session(MediaSource(file, speed=speed, name=name), bundle, outlet.publish, session).run()
+                Session(MediaSource(file, speed=speed, name=name), bundles, outlet.publish, session).run()
             except SourceError as error:
                 print(f"emocast: {error}", file=sys.stderr)
                 code = MISUSE

@@ -109,7 +109,7 @@ def soak(path: Path, *, minutes: float, report_s: float = 120.0, show: Callable[
                 measured.append((message.t, resident_mb()))
                 show(f"{message.t:8.0f} s of media  {time.monotonic() - began:6.0f} s  {measured[-1][1]:7.1f} MiB")
 
-        totals = Session(loop, load("default"), publish, SessionConfig()).run()
+        totals = Session(loop, [load("default")], publish, SessionConfig()).run()
     measured.append((media_s, resident_mb()))
     warm = [mb for t_s, mb in measured if t_s >= WARM_UP * media_s]
     wall_s = time.monotonic() - began

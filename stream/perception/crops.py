@@ -29,6 +29,8 @@ class Geometry(Protocol):
     def eye_height(self) -> float: ...
     @property
     def margin(self) -> float: ...
+    @property
+    def fallback(self) -> Literal["none", "frame"]: ...
 
 
 class Located(Protocol):
@@ -46,25 +48,30 @@ class FaceGeometry:
 
     Attributes:
         size_px: Side of the square crop.
-        align: `eyes` turns and scales the face by its eyes; `box` takes the detector's box and a margin, upright.
+        align: `eyes` turns and scales the face by its eyes; `box` takes the detector's box and a margin, upright;
+            `frame` takes the largest square in the middle of the frame.
         eye_distance: With `eyes`: distance of the eyes, as a fraction of the side.
         eye_height: With `eyes`: the eyes' distance from the top, as a fraction of the side.
         margin: With `box`: share of the box's larger side that is added on each side.
+        fallback: What stands in where a frame shows no face: `none`, or the whole `frame`.
         colour: Channel order of the crop.
     """
 
     size_px: int
-    align: Literal["eyes", "box"] = "eyes"
+    align: Literal["eyes", "box", "frame"] = "eyes"
     eye_distance: float = 0.4
     eye_height: float = 0.4
     margin: float = 0.0
+    fallback: Literal["none", "frame"] = "none"
     colour: Literal["rgb"] = "rgb"
 
     def __post_init__(self) -> None:
         if self.size_px < 1:
             raise ValueError(f"size_px must be at least 1, got {self.size_px}")
-        if self.align not in ("eyes", "box"):
-            raise ValueError(f"align must be 'eyes' or 'box', got {self.align!r}")
+        if self.align not in ("eyes", "box", "frame"):
+            raise ValueError(f"align must be 'eyes', 'box' or 'frame', got {self.align!r}")
+        if self.fallback not in ("none", "frame"):
+            raise ValueError(f"fallback must be 'none' or 'frame', got {self.fallback!r}")
         if not 0 < self.eye_distance <= 1 or not 0 <= self.eye_height <= 1:
             raise ValueError(
                 f"eye_distance must lie in (0, 1] and eye_height in [0, 1], got {self.eye_distance}, {self.eye_height}"

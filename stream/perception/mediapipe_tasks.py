@@ -39,7 +39,7 @@ def load_face_task() -> FaceTask:
     """
     if "mediapipe" not in sys.modules:
         # A version that arranges its modules otherwise is imported as a whole: slower, and as good.
-        with contextlib.suppress(ModuleNotFoundError, AttributeError), _hollow_packages():
+        with contextlib.suppress(ModuleNotFoundError, AttributeError), hollow_packages():
             return _load_lean()
     tasks = importlib.import_module("mediapipe.tasks.python")
     package = importlib.import_module("mediapipe")
@@ -59,7 +59,7 @@ def _load_lean() -> FaceTask:
 
 
 @contextlib.contextmanager
-def _hollow_packages() -> Iterator[None]:
+def hollow_packages() -> Iterator[None]:
     """Stand in for mediapipe's packages with empty ones, so that their `__init__` modules do not run."""
     spec = importlib.util.find_spec("mediapipe")
     if spec is None or not spec.submodule_search_locations:

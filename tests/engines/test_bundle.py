@@ -124,12 +124,18 @@ def test_json_that_is_broken_is_refused(tmp_path: Path) -> None:
 def test_a_stage_that_is_not_named_is_told(tmp_path: Path) -> None:
     stages = json.loads((write_bundle(tmp_path) / "bundle.json").read_text())["stages"]
     del stages["head"]
-    refused(write_bundle(tmp_path, stages=stages), "expected a stage head, got frame_encoder, audio_encoder")
+    refused(
+        write_bundle(tmp_path, stages=stages),
+        "expected the stages frame_encoder, audio_encoder, head, got frame_encoder, audio_encoder",
+    )
 
 
 def test_a_stage_of_another_name_is_refused(tmp_path: Path) -> None:
     stages = json.loads((write_bundle(tmp_path) / "bundle.json").read_text())["stages"]
-    refused(write_bundle(tmp_path, stages={**stages, "tail": stages["head"]}), "Invalid enum value 'tail'")
+    refused(
+        write_bundle(tmp_path, stages={**stages, "tail": stages["head"]}),
+        "expected the stages .*, head, got .*, head, tail",
+    )
 
 
 @pytest.mark.parametrize("file", ["../head.onnx", "/tmp/head.onnx", "head.pt", "a/head.onnx"])

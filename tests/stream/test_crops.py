@@ -184,7 +184,7 @@ def test_any_object_with_the_fields_is_a_geometry(noise: NDArray[np.uint8]) -> N
     ("wrong", "text"),
     [
         ({"size_px": 0}, "size_px must be at least 1, got 0"),
-        ({"align": "nose"}, "align must be 'eyes' or 'box', got 'nose'"),
+        ({"align": "nose"}, "align must be 'eyes', 'box' or 'frame', got 'nose'"),
         ({"eye_distance": 0.0}, "eye_distance must lie in"),
         ({"eye_height": 1.5}, "eye_height in .*1.5"),
         ({"margin": -0.1}, "margin must not be negative, got -0.1"),

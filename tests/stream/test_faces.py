@@ -234,7 +234,7 @@ def test_misuse_is_refused(detector: FaceDetector) -> None:
     for wrong in (np.zeros((8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32)):
         with pytest.raises(ValueError, match=r"expected an image \(height, width, 3\) uint8"):
             detector.detect(wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="analysis_hz must be positive, got 0"):
+    with pytest.raises(ValueError, match="rate_hz must be positive, got 0"):
         FacePerception(GEOMETRY, analysis_hz=0)
     with pytest.raises(ValueError, match="min_score must lie in"):
         FaceDetector(min_score=2)

@@ -11,6 +11,7 @@ import pytest
 from engines.bundle import Bundle
 from stream.aggregation import Aggregate
 from stream.config import SessionConfig, window_scheme
+from stream.ensemble import Ensemble
 from stream.feed.messages import Estimate, Event, Message, Session, Status, WindowNote, decode, encode, schema
 from stream.meters import Meters
 from stream.notes import (
@@ -73,7 +74,7 @@ def test_the_session_says_what_runs(bundle: Bundle) -> None:
     message = sent(
         session_message(
             info,
-            bundle,
+            Ensemble([bundle]),
             SessionConfig(seed=7),
             window_scheme(bundle, None),
             engine="onnx",
@@ -103,7 +104,9 @@ def test_the_session_says_what_runs(bundle: Bundle) -> None:
 
 def test_an_estimate_says_what_was_summed(bundle: Bundle) -> None:
     first, second = score(2, "face", [0.2, 0.6, 0.2]), score(3, "voice", [0.3, 0.4, 0.3])
-    message = sent(estimate_message(aggregate(first, second), "clip", bundle, window_scheme(bundle, None), 12.34567))
+    message = sent(
+        estimate_message(aggregate(first, second), "clip", Ensemble([bundle]), window_scheme(bundle, None), 12.34567)
+    )
     assert (
         message
         == Estimate(
@@ -131,7 +134,7 @@ def test_an_estimate_says_what_was_summed(bundle: Bundle) -> None:
 
 def test_an_estimate_that_abstains_has_no_label_and_no_age_at_full_speed(bundle: Bundle) -> None:
     one = aggregate(score(0, "none", person=0), label=None, reason="no_face")
-    message = estimate_message(one, "clip", bundle, window_scheme(bundle, None), None)
+    message = estimate_message(one, "clip", Ensemble([bundle]), window_scheme(bundle, None), None)
     assert (message.label, message.reason, message.age_ms, message.box) == (None, "no_face", None, None)
     sent(message)
 
@@ -140,7 +143,7 @@ def test_the_box_is_the_newest_faces(bundle: Bundle) -> None:
     boxes = [(1, 1, 5, 5), (2, 2, 5, 5)]
     seen = [Score(window=window(k, seen=face(box=box)), posterior=None) for k, box in enumerate(boxes)]
     hidden = Score(window=window(2), posterior=None)
-    message = estimate_message(aggregate(*seen, hidden), "clip", bundle, window_scheme(bundle, None), None)
+    message = estimate_message(aggregate(*seen, hidden), "clip", Ensemble([bundle]), window_scheme(bundle, None), None)
     assert message.box == (2, 2, 5, 5)
 
 

@@ -159,5 +159,5 @@ def test_a_truncated_file_is_scored_as_far_as_it_goes_and_reported(tmp_path: Pat
 def test_an_engine_that_is_not_there_is_refused_before_anything_is_opened() -> None:
     source = MadeSource(sound(0.1))
     with pytest.raises(EngineError, match="engine 'tensorrt' is not available"):
-        Line(source, BUNDLE, lambda message: None, SessionConfig(engine="tensorrt"))
+        Line(source, [BUNDLE], lambda message: None, SessionConfig(engine="tensorrt"))
     assert not source.closed.is_set()

@@ -45,7 +45,7 @@ class Device(MadeSource):
 
 def run(source: MadeSource, publish: Callable[[Message], Any]) -> dict[str, float]:
     try:
-        return Session(source, BUNDLE, publish, SessionConfig()).run()
+        return Session(source, [BUNDLE], publish, SessionConfig()).run()
     finally:
         assert source.closed.is_set()
 
@@ -151,6 +151,6 @@ def test_a_bundle_whose_graph_does_not_load_leaves_nothing_open(tmp_path: Path) 
     (folder / "bundle.json").write_text(json.dumps({**MANIFEST, "stages": stages(folder)}))
     source, messages = MadeSource(media()), list[Message]()
     with pytest.raises(EngineError, match=r"expected an ONNX graph at .*head\.onnx"):
-        Session(source, load(folder), messages.append, SessionConfig()).run()
+        Session(source, [load(folder)], messages.append, SessionConfig()).run()
     assert source.closed.is_set()
     assert messages == []
