@@ -30,6 +30,7 @@ class ClipAssembler(WindowAssembler):
         clip: The window.
         attributes_voice: With several persons in view, whether each window gets the voice that cannot be told apart,
             as a recogniser needs that can say nothing of a face alone.
+        stands_in: Whether the whole picture stands in also where nobody is in view.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class ClipAssembler(WindowAssembler):
         spec: AudioInput,
         clip: ClipInput,
         attributes_voice: bool,
+        stands_in: bool = True,
     ) -> None:
         super().__init__(scheme=scheme, seed=seed, stream=stream, seen=seen, audio=audio, spec=spec)
-        self._clip, self._attributes_voice = clip, attributes_voice
+        self._clip, self._attributes_voice, self._stands_in = clip, attributes_voice, stands_in
         self._span_ns = round(clip.span_s * NS_PER_S)
         self._chunk = 0 if clip.chunk_s is None else round(clip.chunk_s * RATE_HZ)
         self._past: deque[FrameFaces] = deque()
@@ -92,7 +94,7 @@ class ClipAssembler(WindowAssembler):
         found: list[tuple[int, Face]] = []
         for frame in self._past:
             own = next((face for face in frame.faces if face.person == person), None)
-            if own is None and (person != VOICE_ONLY or not self._present):
+            if own is None and (person != VOICE_ONLY or (self._stands_in and not self._present)):
                 own = frame.whole  # where the recogniser takes the whole picture for a face that is not seen
             if own is not None:
                 found.append((frame.t_ns, own))

@@ -110,6 +110,7 @@ class Lane:
             spec=manifest.audio,
             clip=manifest.clip,
             attributes_voice="face" not in manifest.posteriors,
+            stands_in=manifest.face.fallback == "frame",
         )
 
     @property

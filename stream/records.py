@@ -103,7 +103,7 @@ class Face:
 class FrameFaces:
     """The faces of one analysed frame, in ascending order of person; empty where there is none.
 
-    `whole` is the picture as a face of person `VOICE_ONLY`, for recognisers that take it where they see no face.
+    `whole` is the picture as a face of person `VOICE_ONLY`, for recognisers that take it in place of a face.
     """
 
     t_ns: int

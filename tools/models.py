@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from engines.bundle import load, shipped
+from engines.bundle import Manifest, load, shipped
 
 
 def list_bundles() -> int:
@@ -13,16 +13,31 @@ def list_bundles() -> int:
         bundle = load(name)
         manifest = bundle.manifest
         size = sum(bundle.stage(stage).stat().st_size for stage in manifest.stages)
-        needs = [
-            "face",
-            "voice",
-            *(["pose"] if manifest.pose else []),
-            *([manifest.flow] if manifest.flow != "none" else []),
-        ]
         corpora = ", ".join(corpus.name for corpus in manifest.trained)
-        table.add_row(name, str(len(manifest.labels)), " ".join(needs), f"{size / 1e6:.1f} MB", corpora)
+        table.add_row(name, str(len(manifest.labels)), " ".join(needs(manifest)), f"{size / 1e6:.1f} MB", corpora)
     Console().print(table)
     return 0
+
+
+def needs(manifest: Manifest) -> list[str]:
+    """What a recogniser takes of a stream, in words."""
+    taken = {source for stage in manifest.stages.values() for source in stage.takes.values()}
+    if manifest.clip is None:
+        return ["face", "voice"]
+    words = {"crop": "picture" if manifest.face.align == "frame" else "face", "waveform": "voice", "pose": "pose"}
+    found = [word for source, word in words.items() if source in taken]
+    return found + ([f"{manifest.flow} flow"] if manifest.flow != "none" else [])
+
+
+def _windows(manifest: Manifest) -> str:
+    scheme, clip = manifest.scheme, manifest.clip
+    if clip is None:
+        return f"each {scheme.segment_s:g} s, sum of {scheme.n_segments}, {' or '.join(scheme.alignments)}"
+    chunks = f", sound in chunks of {clip.chunk_s:g} s" if clip.chunk_s else ""
+    return (
+        f"each {scheme.segment_s:g} s, the last {clip.span_s:g} s: {clip.n_frames} pictures at {clip.frame_hz:g} a "
+        f"second{chunks}"
+    )
 
 
 def show_bundle(name: str) -> int:
@@ -33,14 +48,18 @@ def show_bundle(name: str) -> int:
     """
     bundle = load(name)
     manifest, console = bundle.manifest, Console(soft_wrap=True, highlight=False)
-    face, audio, scheme = manifest.face, manifest.audio, manifest.scheme
+    face, audio = manifest.face, manifest.audio
     facts = {
         "name": manifest.name,
         "paper": manifest.paper,
         "labels": ", ".join(manifest.labels),
+        "needs": ", ".join(needs(manifest)),
         "face": f"{face.size_px} x {face.size_px} px, {face.colour}, aligned by {face.align}",
         "voice": f"{audio.n_samples} samples at {audio.rate_hz} Hz, silent under {audio.silence_dbfs:g} dBFS",
-        "windows": f"each {scheme.segment_s:g} s, sum of {scheme.n_segments}, {' or '.join(scheme.alignments)}",
+        "windows": _windows(manifest),
+        "graphs": ", ".join(
+            f"{name} ({stage.per})" if manifest.clip else name for name, stage in manifest.stages.items()
+        ),
         "abstains": f"under a confidence of {manifest.min_confidence:g}",
         "temperature": f"face {manifest.temperature.face:.3g}, voice {manifest.temperature.voice:.3g}, "
         f"both {manifest.temperature.both:.3g}",

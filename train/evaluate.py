@@ -38,6 +38,11 @@ class Recogniser:
     """A bundle's graphs, run on material that is already cut."""
 
     def __init__(self, bundle: Bundle, *, engine: str = "auto", threads: int = 2) -> None:
+        if bundle.manifest.clip is not None:
+            raise BundleError(
+                f"{bundle.manifest.name} looks at whole clips, single faces and utterances cannot be given to it; "
+                "emocast train measures it on clips, and its card says with what result"
+            )
         backend, _ = choose(engine)
         self._frame = open_engine(backend, bundle.stage("frame_encoder"), threads=threads)
         self._audio = open_engine(backend, bundle.stage("audio_encoder"), threads=threads)

@@ -78,7 +78,7 @@ class View:
                 flow = self._moved(track.person, crop, before)
             faces.append(Face(person=track.person, box=box, crop=crop, score=score, flow=flow, pose=body))
         whole = None
-        if self._picture.fallback == "frame" and scene is not None:
+        if scene is not None:
             height_px, width_px = frame.image.shape[:2]
             box = (0, 0, width_px, height_px)
             whole = Face(person=VOICE_ONLY, box=box, crop=scene, score=0.0, flow=moved, pose=body)

@@ -54,7 +54,12 @@ def saw(
 
 
 def hops(
-    seen: SeenFaces | None, audio: AudioRing | None, *, clip: ClipInput = CLIP, attributes_voice: bool = False
+    seen: SeenFaces | None,
+    audio: AudioRing | None,
+    *,
+    clip: ClipInput = CLIP,
+    attributes_voice: bool = False,
+    stands_in: bool = True,
 ) -> list[Hop]:
     assembler = ClipAssembler(
         scheme=SCHEME,
@@ -65,6 +70,7 @@ def hops(
         spec=SPEC,
         clip=clip,
         attributes_voice=attributes_voice,
+        stands_in=stands_in,
     )
     found: list[Hop] = []
     while (hop := assembler.next_hop(len(found), never)) is not None:
@@ -145,6 +151,13 @@ def test_the_whole_picture_stands_in_where_no_face_is_seen() -> None:
     (window,) = found[1].windows
     assert window.clip is not None
     assert [f is WHOLE for f in window.clip.frames] == [True, True, False, True]
+
+
+def test_a_recogniser_of_whole_pictures_can_ask_that_somebody_is_there() -> None:
+    seen = saw((0, []), (50, []), (100, [1]), (150, []), (200, [1]), whole=WHOLE)
+    found = hops(seen, None, stands_in=False)
+    assert [w.face for w in found[0].windows] == [None]
+    assert times_ms(found[1], 1) == [0, 50, 100, 150]
 
 
 def test_without_a_stand_in_nobody_in_view_is_a_window_without_a_face() -> None:
