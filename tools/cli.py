@@ -10,6 +10,7 @@ from cyclopts.config import Toml
 from stream.config import FeedConfig, SessionConfig
 from stream.feed.security import DEFAULT_ADDRESS
 from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE, leave_output
+from tools.train_options import TrainOptions
 
 app = App(
     name="emocast",
@@ -22,6 +23,7 @@ app.command(bench)
 
 # The fields of a settings dataclass are options of their own.
 Session = Annotated[SessionConfig, Parameter(name="*")]
+Training = Annotated[TrainOptions, Parameter(name="*")]
 Outlet = Annotated[FeedConfig, Parameter(name="*")]
 
 
@@ -109,51 +111,25 @@ def train(
     recipe: str | None = None,
     *,
     data: list[str] | None = None,
-    out: Path | None = None,
     list_: Annotated[bool, Parameter(name="--list")] = False,
-    stage: str | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    precision: str = "bf16-mixed",
-    threads: int = 2,
+    options: Training = TrainOptions(),
 ) -> int:
-    """Train a recogniser from its corpora and make its bundle.
+    """Train a recogniser from its corpora, measure it, and make its bundle.
 
     Parameters
     ----------
     recipe
         Name of the recipe; see --list.
     data
-        NAME=DIR of a corpus in its official layout; repeatable.
-    out
-        Folder of the run; `runs/RECIPE` where not given. A run that was interrupted goes on.
+        NAME=DIR of a corpus in its official layout; repeatable where the recipe takes several.
     list_
         Name the recipes.
-    stage
-        Only this stage of the recipe, so that several can train side by side.
-    epochs
-        Instead of the recipe's own: for a trial.
-    seed
-        Of everything random.
-    precision
-        Lightning Fabric's name for it, `32-true` for example.
-    threads
-        Threads of torch on a CPU.
     """
     from tools.training import list_recipes, train
 
     if list_ or recipe is None:
         return list_recipes()
-    return train(
-        recipe,
-        data or [],
-        out=out,
-        stage=stage,
-        epochs=epochs,
-        seed=seed,
-        precision=precision,
-        threads=threads,
-    )
+    return train(recipe, data or [], options)
 
 
 @app.command

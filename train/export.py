@@ -1,7 +1,8 @@
-"""Export: a trained temporal recogniser to the three graphs of a bundle, checked against torch on the exact files."""
+"""Export: a trained temporal recogniser to the graphs of a bundle, checked against torch on the exact files."""
 
+import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,9 @@ def export(network: AudioVisualNetwork, folder: Path, crops: np.ndarray, wavefor
         face, voice = network.face(pixels), network.voice(waves)
     both = ["features", "posterior"]
     return max(
-        _export(_FrameEncoder(network), folder / "frame_encoder.onnx", {"crop": pixels}, both),
-        _export(_AudioEncoder(network), folder / "audio_encoder.onnx", {"waveform": waves}, both),
-        _export(_Head(network), folder / "head.onnx", {"face": face, "voice": voice}, ["posterior"]),
+        export_graph(_FrameEncoder(network), folder / "frame_encoder.onnx", {"crop": pixels}, both),
+        export_graph(_AudioEncoder(network), folder / "audio_encoder.onnx", {"waveform": waves}, both),
+        export_graph(_Head(network), folder / "head.onnx", {"face": face, "voice": voice}, ["posterior"]),
     )
 
 
@@ -88,7 +89,26 @@ def bare(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _export(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: Sequence[str]) -> float:
+def export_graph(module: nn.Module, path: Path, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> float:
+    """Write one graph, and check it on these inputs.
+
+    Args:
+        module: Takes the inputs in their order; gives one tensor, or a tuple of them.
+        path: The file to write.
+        inputs: Input names and example tensors, (n, ...) each; n is at least 2, since an example of one item would
+            make the batch axis a constant. All axes but the batch's are fixed as they are here.
+        outputs: Names of the outputs.
+
+    Returns:
+        The largest difference between ONNX Runtime and torch on these inputs; of outputs beyond 1, which only features
+        have, in shares of the largest.
+
+    Raises:
+        ValueError: If there are too few items, the difference is above `TOLERANCE`, or an input or output has no free
+            batch axis.
+    """
+    if min(len(tensor) for tensor in inputs.values()) < 2:
+        raise ValueError(f"{path.name}: expected 2 items or more of each of {', '.join(inputs)} to check with")
     program = _trace(module.eval(), inputs, outputs)
     model = bare(program.model_proto)
     onnx.checker.check_model(model, full_check=True)
@@ -101,7 +121,7 @@ def _export(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: S
         expected = module(*inputs.values())
     got = engine.run({name: tensor.numpy() for name, tensor in inputs.items()})
     pairs = zip(outputs, expected if isinstance(expected, tuple) else (expected,), strict=True)
-    difference = max(float(np.abs(got[name] - tensor.numpy()).max()) for name, tensor in pairs)
+    difference = max(_difference(got[name], tensor.numpy()) for name, tensor in pairs)
     if difference > TOLERANCE:
         raise ValueError(
             f"{path.name}: ONNX Runtime departs from torch by {difference:.2e}, at most {TOLERANCE} is right"
@@ -109,19 +129,25 @@ def _export(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: S
     return difference
 
 
-def _trace(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> Any:
+def _difference(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(got - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+def _trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> Any:
+    free: tuple[Any, ...] = tuple({0: "batch"} for _ in inputs)
+    if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
+        free = (free,)  # `*given` is one argument to torch
     with warnings.catch_warnings():
         # torch 2.13 warns of a class that its own exporter uses, and that the head's two batches are one: they are.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*axis name: batch will not be used", category=UserWarning)
         return torch.onnx.export(
             module,
-            # An example of one item would make the batch axis a constant.
             tuple(tensor[:2] for tensor in inputs.values()),
             dynamo=True,
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=tuple({0: "batch"} for _ in inputs),
+            dynamic_shapes=free,
             verbose=False,
         )

@@ -6,16 +6,18 @@ Lightning Fabric carries the device, the precision and the number of machines.
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning.fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from train.checkpoints import Standing, plain_state, resume, save, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +27,24 @@ class LoopConfig:
     Attributes:
         epochs: Passes over the material.
         batch_size: Items in a batch, on each device.
+        accumulate: Batches whose gradients are averaged for one step of the optimiser.
         learning_rate: The highest, after `warmup_epochs`; a cosine takes it to zero.
         weight_decay: Of weights; norms and biases have none.
         optimiser: `sgd` (Nesterov momentum 0.9) or `adamw`.
         average: Decay of the averaged weights, which are those that are kept.
         seed: Of everything random.
         evaluate_every: Epochs between evaluations; the last is always evaluated.
+        watch: Metric of the evaluation by which the best weights are kept; None keeps the last.
+        goal: Which value of it is the best.
+        patience: Evaluations in a row without a better one after which training stops; None never stops early.
+
+    Raises:
+        ValueError: If a number is out of its range, or patience has nothing to watch.
     """
 
     epochs: int
     batch_size: int = 128
+    accumulate: int = 1
     learning_rate: float
     weight_decay: float
     optimiser: str
@@ -42,56 +52,74 @@ class LoopConfig:
     average: float = 0.998
     seed: int = 0
     evaluate_every: int = 2
+    watch: str | None = None
+    goal: Literal["highest", "lowest"] = "highest"
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "evaluate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
+        if self.patience is not None and (self.patience < 1 or self.watch is None):
+            raise ValueError(f"patience: expected 1 or more and a metric to watch, got {self.patience}, {self.watch}")
 
 
 class Learner(Protocol):
-    """A module that turns a batch into its loss, and knows its material."""
+    """A module that turns a batch into its loss, and knows its material.
 
-    def n_batches(self) -> int: ...
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]: ...
+    Where several processes (ranks) train, each asks for its own share. All of them draw the epoch's order alike and
+    cut it into steps of n_ranks batches; a rank takes its own batch of each step. So no item of a step goes to two
+    ranks, all have as many batches, and n_ranks batches of b items are one batch of n_ranks * b. The loss is the mean
+    of a batch: gradients are averaged over ranks and accumulated batches. Batch normalisation sees its own rank's
+    batch. A learner for one process alone may leave out `rank` and `n_ranks`.
+    """
+
+    def n_batches(self, n_ranks: int = 1) -> int: ...
+    def batches(self, epoch: int, rank: int = 0, n_ranks: int = 1) -> Iterator[tuple[Any, ...]]: ...
     def evaluate(self) -> dict[str, float]: ...
 
 
 def fit(fabric: Fabric, learner: nn.Module, config: LoopConfig, folder: Path) -> nn.Module:
     """Train `learner` (an nn.Module that is a `Learner`), resuming from `folder` where a checkpoint lies there.
 
+    Every rank calls it, with a `folder` that all machines share; rank 0 evaluates and writes.
+
     Returns:
-        The learner with averaged weights. `folder` then holds `config.json`, `metrics.jsonl` and `checkpoint.pt`.
+        The learner with averaged weights, the best ones where the configuration watches a metric. `folder` then holds
+        `config.json`, `metrics.jsonl` and `checkpoint.pt`.
+
+    Raises:
+        ValueError: If the checkpoint was made with other settings, the loss is not a number, or the watched metric
+            is not measured.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
     averaged = AveragedModel(learner, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)
     optimiser = make_optimiser(learner, config)
     module, optimiser = fabric.setup(learner, optimiser)
-    first = _resume(folder / "checkpoint.pt", learner, averaged, optimiser, config)
-    n_batches = learner.n_batches()  # type: ignore[operator]
+    averaged.to(fabric.device)
+    if fabric.global_rank:  # rank 0 goes on with the caller's generator; dropout must differ between ranks
+        torch.manual_seed(config.seed * 100_003 + fabric.global_rank)
+    parts = {"learner": learner, "averaged": averaged, "optimiser": optimiser, "precision": fabric.strategy.precision}
+    settings = settings_of(fabric, config)
+    standing = resume(fabric, folder / "checkpoint.pt", parts, settings)
+    if fabric.is_global_zero:
+        (folder / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+    n_batches = learner.n_batches(*_ranks(fabric))  # type: ignore[operator]
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, disable=not fabric.is_global_zero) as progress:
-        bar = progress.add_task(folder.name, total=config.epochs * n_batches, completed=first * n_batches)
-        for epoch in range(first, config.epochs):
-            began, total = time.monotonic(), 0.0
-            module.train()
-            for step, batch in enumerate(learner.batches(epoch)):  # type: ignore[operator]
-                for group in optimiser.param_groups:
-                    group["lr"] = learning_rate(config, epoch + step / n_batches)
-                loss = module(*fabric.to_device(batch))
-                optimiser.zero_grad()
-                fabric.backward(loss)
-                optimiser.step()
-                averaged.update_parameters(learner)
-                total += loss.item()
-                progress.advance(bar)
-            line: dict[str, Any] = {"epoch": epoch + 1, "loss": total / n_batches}
-            if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs:
-                averaged.module.eval()
-                line |= averaged.module.evaluate()  # type: ignore[operator]
+        bar = progress.add_task(folder.name, total=config.epochs * n_batches, completed=standing.epoch * n_batches)
+        while standing.epoch < config.epochs and not standing.stopped:
+            began = time.monotonic()
+            loss = _epoch(fabric, module, averaged, optimiser, config, standing.epoch, lambda: progress.advance(bar))
+            standing.epoch += 1
+            line = {"epoch": standing.epoch, "loss": loss} | _evaluate(fabric, averaged, config, standing)
             line["seconds"] = time.monotonic() - began
             if fabric.is_global_zero:
                 _record(folder, line)
                 progress.console.print(" ".join(f"{k} {v:.4g}" for k, v in line.items()))
-                state = {"learner": learner, "averaged": averaged, "optimiser": optimiser, "epoch": epoch + 1}
-                plain = {k: getattr(v, "state_dict", lambda v=v: v)() for k, v in state.items()}
-                _save(folder / "checkpoint.pt", plain | _random_state())
+            save(fabric, folder / "checkpoint.pt", parts, standing, settings)
+    if standing.weights is not None:
+        averaged.module.load_state_dict(standing.weights)
     return averaged.module.eval()
 
 
@@ -117,33 +145,59 @@ def learning_rate(config: LoopConfig, epoch: float) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def _resume(path: Path, learner: nn.Module, averaged: nn.Module, optimiser: Any, config: LoopConfig) -> int:
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["epoch"] > config.epochs:
-        raise ValueError(f"{path} is {state['epoch']} epochs old, {config.epochs} were asked for; use another folder")
-    learner.load_state_dict(state["learner"])
-    averaged.load_state_dict(state["averaged"])
-    optimiser.load_state_dict(state["optimiser"])
-    # Dropout draws from torch's own generators: where these are restored, a resumed run ends as an unbroken one.
-    if "random" in state:
-        torch.set_rng_state(state["random"])
-    if torch.cuda.is_available() and len(state.get("random_cuda", ())) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["random_cuda"])
-    return int(state["epoch"])
+def _epoch(fabric: Fabric, module: Any, averaged: AveragedModel, optimiser: Any, config: LoopConfig, epoch: int,
+           advance: Callable[[], None]) -> float:  # fmt: skip
+    # Returns the mean loss of all ranks. `module` is the learner as Fabric wraps it.
+    learner, total, ranks = module.module, 0.0, _ranks(fabric)
+    n_batches = learner.n_batches(*ranks)
+    module.train()
+    for step, batch in enumerate(learner.batches(epoch, *((fabric.global_rank, *ranks) if ranks else ()))):
+        first = step - step % config.accumulate
+        n_together = min(config.accumulate, n_batches - first)
+        whole = step + 1 == first + n_together
+        if step == first:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(config, epoch + first / n_batches)
+            optimiser.zero_grad()
+        with fabric.no_backward_sync(module, enabled=not whole):
+            loss = module(*fabric.to_device(batch))
+            fabric.backward(loss / n_together)
+        if whole:
+            optimiser.step()
+            averaged.update_parameters(learner)
+        total += loss.item()
+        advance()
+    mean = fabric.all_reduce(torch.tensor(total / n_batches, dtype=torch.float64), reduce_op="mean")
+    assert isinstance(mean, torch.Tensor)
+    if not math.isfinite(mean.item()):
+        raise ValueError(f"the loss of epoch {epoch + 1} is {mean.item()}; lower the learning rate, in another folder")
+    return mean.item()
 
 
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"random": torch.get_rng_state(), "random_cuda": cuda}
+def _ranks(fabric: Fabric) -> tuple[int, ...]:
+    return (fabric.world_size,) if fabric.world_size > 1 else ()
 
 
-def _save(path: Path, state: dict[str, Any]) -> None:
-    # Written beside and renamed: a run that is killed while saving can still resume from the epoch before.
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+def _evaluate(fabric: Fabric, averaged: AveragedModel, config: LoopConfig, standing: Standing) -> dict[str, float]:
+    if standing.epoch % config.evaluate_every and standing.epoch != config.epochs:
+        return {}
+    found: dict[str, float] = {}
+    if fabric.is_global_zero:
+        averaged.module.eval()
+        found = averaged.module.evaluate()  # type: ignore[operator]
+    found = fabric.broadcast(found)
+    if config.watch is None:
+        return found
+    if config.watch not in found:
+        raise ValueError(f"watch: expected a metric of {', '.join(found) or 'none'}, got {config.watch!r}")
+    value, sign = found[config.watch], 1 if config.goal == "highest" else -1
+    if standing.best is None or sign * value > sign * standing.best:
+        standing.best, standing.best_epoch, standing.waited = value, standing.epoch, 0
+        standing.weights = plain_state(averaged.module)
+    else:
+        standing.waited += 1
+        standing.stopped = config.patience is not None and standing.waited >= config.patience
+    return found
 
 
 def _record(folder: Path, line: dict[str, Any]) -> None:

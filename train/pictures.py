@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from train import augment
 from train.corpora.items import Faces
+from train.learners import reseed, share
 from train.loop import LoopConfig
 from train.models.bilinear import FaceClassifier
 
@@ -47,16 +48,17 @@ class PictureLearner(nn.Module):
         self._train, self._valid = train, valid
         self._seed, self._batch_size, self._epochs, self._sizes_px = seed, batch_size, epochs, sizes_px
 
-    def n_batches(self) -> int:
-        return max(1, len(self._train.names) // self._batch_size)
+    def n_batches(self, n_ranks: int = 1) -> int:
+        return max(1, len(self._train.names) // (self._batch_size * n_ranks))
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+    def batches(self, epoch: int, rank: int = 0, n_ranks: int = 1) -> Iterator[tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self._seed * 100_003 + epoch)
         order = torch.randperm(len(self._train.names), generator=generator).numpy()
+        reseed(generator, rank)
         size_px = self._sizes_px[min(epoch, len(self._sizes_px) - 1)]
         strength = GENTLE_STRENGTH if epoch >= self._epochs - GENTLE_EPOCHS else 1.0
-        for k in range(self.n_batches()):
-            chosen = order[k * self._batch_size : (k + 1) * self._batch_size]
+        for step in range(self.n_batches(n_ranks)):
+            chosen = share(order, step, self._batch_size, rank, n_ranks)
             grey = augment.pixels(torch.from_numpy(self._train.images[chosen]), size_px, generator, strength)
             covered = augment.erase(grey / 127.5 - 1.0, generator, strength)
             yield covered, torch.from_numpy(self._train.targets[chosen])
@@ -73,9 +75,9 @@ class PictureLearner(nn.Module):
     def posteriors(self, faces: Faces) -> np.ndarray:
         """(n, L) float32, each picture enlarged to the last of the sizes."""
         grey = torch.from_numpy(faces.images).unsqueeze(1).float() / 127.5 - 1.0
-        size = (self._sizes_px[-1],) * 2
+        size, device = (self._sizes_px[-1],) * 2, next(self.parameters()).device
         parts = [F.interpolate(part, size, mode="bilinear", align_corners=False) for part in grey.split(256)]
-        return np.asarray(torch.cat([self._logits(part).softmax(1) for part in parts]).numpy())
+        return np.asarray(torch.cat([self._logits(part.to(device)).softmax(1) for part in parts]).cpu().numpy())
 
     def evaluate(self) -> dict[str, float]:
         right = self.posteriors(self._valid).argmax(1) == self._valid.majority

@@ -20,6 +20,7 @@ from train.finish import finish
 from train.learners import FaceLearner, PairLearner, VoiceLearner
 from train.loop import LoopConfig, fit
 from train.models.temporal import AudioVisualNetwork, TemporalConfig
+from train.real_recipes import train_bilinear_faces, train_bilinear_features, train_emodal_matched
 
 # The shipped `default`, seed 0, on two cores of an AMD EPYC (family 26), bf16: faces 65 min and voices 51 min side by
 # side, one thread each; polish 14, pairs 3, bundle 1 min. Scores are in the bundle's card.
@@ -216,6 +217,24 @@ RECIPES = {
             text="temporal aggregation, faces and voices; the bundle that emocast ships",
             corpora=("ferplus", *speech.READERS),
             train=train_default,
+        ),
+        Recipe(
+            name="emodal-matched",
+            text="EMODal's rows audio, image and both on class-matched pairs, beside the published figures",
+            corpora=("ferplus", *speech.READERS),
+            train=train_emodal_matched,
+        ),
+        Recipe(
+            name="bilinear-features",
+            text="three attentions with bilinear pooling and concatenation on paired features, actors apart",
+            corpora=("ravdess-features",),
+            train=train_bilinear_features,
+        ),
+        Recipe(
+            name="bilinear-faces",
+            text="ResNet18 on FER+ pictures from random weights, beside the published figure",
+            corpora=("ferplus",),
+            train=train_bilinear_faces,
         ),
     )
 }

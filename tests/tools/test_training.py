@@ -9,6 +9,7 @@ import pytest
 
 from tests import corpora_files as made
 from tools.cli import run
+from tools.train_options import TrainOptions
 from tools.training import list_recipes, train
 
 # Stands for an environment without the package: Python then says that there is no such module.
@@ -61,7 +62,7 @@ def test_a_run_lies_in_runs_where_no_folder_is_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = [f"{name}={folder}" for name, folder in folders.items()]
-    code = train("default", data, out=None, stage="faces", epochs=1, seed=0, precision="32-true", threads=1)
+    code = train("default", data, TrainOptions(stage="faces", epochs=1, precision="32-true", threads=1))
     assert code == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"stage faces: {Path('runs/default/faces')}"
     assert (tmp_path / "runs" / "default" / "faces" / "weights.pt").is_file()
@@ -70,7 +71,7 @@ def test_a_run_lies_in_runs_where_no_folder_is_given(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["defualt"], "expected a recipe of default, got 'defualt'; see emocast train --list"),
+        (["defualt"], "expected a recipe of default, "),
         (["default"], "expected --data ferplus=DIR and one or more of ravdess=DIR, emodb=DIR, nemo=DIR, cremad=DIR, "),
         (["default", "--data", "ferplus"], "--data: expected CORPUS=DIR, got 'ferplus'"),
         (["default", "--data", "ferplus="], "--data: expected CORPUS=DIR, got 'ferplus='"),
@@ -83,6 +84,13 @@ def test_a_run_lies_in_runs_where_no_folder_is_given(
         (["default", "--data", "emodb=nowhere"], "--data: expected the folder of emodb, nowhere is none"),
         (["default", "--epochs", "0"], "--epochs: expected 1 or more, got 0"),
         (["default", "--threads", "-1"], "--threads: expected 1 or more, got -1"),
+        (["default", "--fold", "0"], "recipe default takes no --fold; leave it out"),
+        (["emodal", "--stage", "faces"], "recipe emodal takes no --stage; leave it out"),
+        (["emodal"], "expected --data NAME=DIR with one corpus of folders, "),
+        (["emodal", "--data", "fer=."], "--data: expected a corpus of folders, "),
+        (["emodal", "--data", "folders=.", "--set", "width"], "--set: expected NAME=VALUE, got 'width'"),
+        (["emodal", "--leave-out", "nowhere"], "--leave-out: expected a file of clip names, nowhere is none"),
+        (["emodal", "--valid-share", "1"], "--valid-share: expected a share from 0 to below 1, got 1.0"),
     ],
 )
 def test_wrong_use_is_one_line(

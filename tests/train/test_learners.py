@@ -178,3 +178,22 @@ def test_balanced_draws(power: float, share_of_rare: float) -> None:
     assert Counter(labels[drawn].tolist())[5] / 4000 == pytest.approx(share_of_rare, abs=0.03)
     np.testing.assert_array_equal(drawn, balanced(labels, 4000, power, seed=1))
     assert not np.array_equal(drawn, balanced(labels, 4000, power, seed=2))
+
+
+@pytest.mark.parametrize("make", [face_learner, voice_learner, pair_learner])
+def test_ranks_share_what_one_with_a_larger_batch_would_draw(make: Callable[..., nn.Module]) -> None:
+    learner = make(network()).eval()
+    ranks = [list(learner.batches(1, rank, 2)) for rank in (0, 1)]  # type: ignore[operator]
+    assert len(ranks[0]) == len(ranks[1]) == learner.n_batches(2)  # type: ignore[operator]
+    alone = list(learner.batches(1))  # type: ignore[operator]
+    assert all(torch.equal(a, b) for a, b in zip(alone[0], next(iter(learner.batches(1, 0, 1))), strict=True))  # type: ignore[operator]
+    for (first, _), (second, _) in zip(*ranks, strict=True):
+        assert first.shape == second.shape
+        assert not torch.equal(first, second)
+
+
+def test_ranks_see_each_face_once() -> None:
+    learner = face_learner(network(), batch_size=7)
+    assert (learner.n_batches(), learner.n_batches(2)) == (4, 2)
+    targets = torch.cat([targets for rank in (0, 1) for _, targets in learner.batches(0, rank, 2)])
+    assert targets.sum(0).tolist() == [PER_LABEL] * 7

@@ -2,70 +2,14 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
+from tests.train.tiny_learner import CONFIG, Breaks, Tiny, assert_same, fabric, lines
 from train.loop import LoopConfig, fit, learning_rate, make_optimiser
-
-CONFIG = LoopConfig(
-    epochs=4, batch_size=8, learning_rate=0.05, weight_decay=0.01, optimiser="sgd", average=0.8, evaluate_every=2
-)
-
-
-class Breaks(Exception):  # noqa: N818
-    """Stands for a power cut."""
-
-
-class Tiny(nn.Module):
-    """A line with dropout and batch normalisation, fitted to a fixed cloud; breaks off before epoch `until`."""
-
-    def __init__(self, until: int | None = None) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.first, self.norm, self.last = nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)
-        self.dropout = nn.Dropout(0.5)
-        self._until = until
-
-    def n_batches(self) -> int:
-        return 3
-
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        if epoch == self._until:
-            raise Breaks
-        generator = torch.Generator().manual_seed(epoch)
-        for _ in range(3):
-            x = torch.randn(8, 3, generator=generator)
-            yield x, x.sum(1, keepdim=True)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        guess: Tensor = self.last(self.dropout(self.norm(self.first(x)).relu()))
-        return (guess - y).square().mean()
-
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        assert not self.training
-        x = torch.ones(2, 3)
-        return {"error": float(self(x, x.sum(1, keepdim=True)))}
-
-
-def fabric() -> Fabric:
-    return Fabric(accelerator="cpu", devices=1, precision="32-true")
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def assert_same(one: nn.Module, two: nn.Module) -> None:
-    assert one.state_dict().keys() == two.state_dict().keys()
-    for name, value in one.state_dict().items():
-        torch.testing.assert_close(two.state_dict()[name], value, atol=0, rtol=0, msg=name)
 
 
 def test_the_learning_rate_at_points() -> None:
@@ -190,5 +134,7 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
 def test_fewer_epochs_than_a_run_has_are_refused(tmp_path: Path) -> None:
     fit(fabric(), Tiny(), CONFIG, tmp_path)
     config = LoopConfig(**{**CONFIG.__dict__, "epochs": 2})
-    with pytest.raises(ValueError, match=r"checkpoint\.pt is 4 epochs old, 2 were asked for; use another folder"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.pt was made with epochs 4 and not 2; give the same settings, or "
+    ):
         fit(fabric(), Tiny(), config, tmp_path)

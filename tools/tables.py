@@ -1,0 +1,152 @@
+"""`emocast tables`: the tables of the five papers, ours beside the published figures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tools.corpus_folders import folders, train_module
+from tools.errors import DONE, MISUSE
+
+
+def tables(
+    paper: str | None,
+    data: Sequence[str],
+    *,
+    out: Path | None = None,
+    list_: bool = False,
+    rows: str | None = None,
+    epochs: int | None = None,
+    folds: Sequence[str] = (),
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    weights: Sequence[str] = (),
+    leave_out: Path | None = None,
+    cache: Path | None = None,
+    precision: str = "32-true",
+    accelerator: str = "auto",
+    threads: int = 2,
+    workers: int | None = None,
+) -> int:
+    """Run the rows of a paper's tables, or list them. Returns the exit code: 2 where a row that was tried failed.
+
+    Args:
+        paper: Name of its recogniser; None lists all papers, or runs all whose own corpora were given.
+        data: NAME=DIR of each corpus.
+        out: Folder of the report and of all runs; `runs/tables` where not given.
+        list_: List rows with their published figures and run nothing.
+        rows: Part of the name of a row, or a pattern with * and ?.
+        epochs: Instead of the recipe's own: a trial.
+        folds: Only these folds of the protocol: a trial.
+        seed: Of everything random.
+        settings: NAME=VALUE of model, task, `loop.` or `faces.`: a trial.
+        weights: NAME=FILE of networks trained before: `visual`, `audio`, or the corpus of a face network.
+        leave_out: File with names of clips to do without.
+        cache: Of prepared clips; `cache` in `out` where not given.
+        precision: Lightning Fabric's name for it.
+        accelerator: `cpu`, `cuda` or `auto`.
+        threads: Threads of torch on a CPU, and threads that load clips.
+        workers: Processes that prepare clips; None is one for each core.
+
+    Raises:
+        ValueError: If the train extra is missing, a name is unknown or a number out of its range, a corpus is not in
+            its layout, or no row can be run with what was given.
+    """
+    for name, number in (("--epochs", epochs), ("--threads", threads), ("--workers", workers)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name}: expected 1 or more, got {number}")
+    if leave_out is not None and not leave_out.is_file():
+        raise ValueError(f"--leave-out: expected a file with names of clips, {leave_out} is none")
+    all_rows, sources = train_module("train.table_rows"), train_module("train.table_sources")
+    if list_ or (paper is None and not data):
+        return _list(all_rows, paper, rows)
+    papers = [paper] if paper is not None else _with(all_rows, rows)
+    all_rows.chosen(papers[0])  # refuses an unknown paper before its corpora are asked for
+    known = tuple(dict.fromkeys(name for one in papers for name in sources.corpora(one)))
+    found = dict(folders(data, option="--data", mark="=", known=known))
+    made = sources.Settings(
+        epochs=epochs,
+        folds=tuple(folds) or None,
+        seed=seed,
+        values=_pairs("--set", settings),
+        weights={name: Path(path).expanduser() for name, path in _pairs("--weights", weights).items()},
+        leave_out=() if leave_out is None else train_module("train.leave_out").read_names(leave_out),
+        cache=cache,
+        precision=precision,
+        accelerator=accelerator,
+        threads=threads,
+        workers=workers,
+    )
+    folder = out if out is not None else Path("runs") / "tables"
+    return _run(papers, found, folder, made, rows, alone=paper is not None)
+
+
+def _run(
+    papers: Sequence[str], data: Mapping[str, Path], out: Path, settings: Any, rows: str | None, *, alone: bool
+) -> int:
+    sources, module = train_module("train.table_sources"), train_module("train.tables")
+    failed = False
+    for one in papers:
+        # Of all papers, each takes what its figures are of.
+        own = (*sources.own_corpora(one), sources.PICTURES) if not alone else tuple(data)
+        fitting = {name: folder for name, folder in data.items() if name in own and name in sources.corpora(one)}
+        if not fitting and not alone:
+            continue
+        outcomes = module.run_tables(
+            one, fitting, out, settings, pattern=rows, say=lambda line: print(line, flush=True)
+        )
+        failed |= any(outcome.problem for outcome in outcomes)
+        print(f"tables: {out / one}.md", flush=True)
+    return MISUSE if failed else DONE
+
+
+def _with(module: ModuleType, pattern: str | None) -> list[str]:
+    """Papers with a row of this pattern."""
+    matches = module.matches
+    found = [
+        one for one, rows in module.PAPERS.items() if pattern is None or any(matches(row, pattern) for row in rows)
+    ]
+    if not found:
+        raise ValueError(f"--rows: expected a pattern of rows, none matches {pattern!r}; see emocast tables --list")
+    return found
+
+
+def _list(module: ModuleType, paper: str | None, pattern: str | None) -> int:
+    if paper is not None:
+        found = module.chosen(paper, pattern)
+    else:
+        found = [row for one in module.PAPERS for row in module.PAPERS[one]]
+        found = [row for row in found if pattern is None or module.matches(row, pattern)]
+    lines = [(row.paper, row.key, _figure(row.published), _how(module, row)) for row in found]
+    widths = [max(len(line[k]) for line in [("paper", "row", "published", ""), *lines]) for k in range(3)]
+    for line in [("paper", "row", "published", "ours"), *lines]:
+        print(f"{line[0]:{widths[0]}}  {line[1]:{widths[1]}}  {line[2]:>{widths[2]}}  {line[3]}".rstrip())
+    published = [row for row in found if row.published is not None]
+    run = [row for row in published if row.plan is not None]
+    print(f"{len(found)} rows, {len(published)} with a published figure; {len(run)} of these can be run here")
+    return DONE
+
+
+def _figure(published: float | None) -> str:
+    return "–" if published is None else f"{published:g} %"
+
+
+def _how(module: ModuleType, row: Any) -> str:
+    if row.plan is None:
+        return f"not run: {row.reason}"
+    if isinstance(row.plan, module.FacePlan):
+        return "one training on pictures"
+    n = len(row.plan.members)
+    return "one training" if n == 1 else f"{n} trainings, fused"
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, mark, value = text.partition("=")
+        if not mark or not name:
+            raise ValueError(f"{option}: expected NAME=VALUE, got {text!r}")
+        if name in found:
+            raise ValueError(f"{option}: expected {name} once, got {found[name]} and {value}")
+        found[name] = value
+    return found
