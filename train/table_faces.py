@@ -17,9 +17,9 @@ from train import pictures, run_folder
 from train.corpora import ferplus
 from train.loop import LoopConfig, fit
 from train.models.bilinear import FaceClassifier, FaceConfig
-from train.overrides import override
 from train.real_recipes import FACES_PROTOCOL
-from train.table_runs import FACES, Training, hardware
+from train.table_runs import Training, hardware
+from train.table_tasks import face_config
 
 PROTOCOL = FACES_PROTOCOL
 VGG_RATE = 0.01  # without batch normalisation the others' 0.1 lets it diverge
@@ -59,9 +59,7 @@ class FaceRuns:
             CorpusError: If FER+ is not in its layout.
             ValueError: If a setting does not fit, or the loss is no number.
         """
-        own = {name.removeprefix(FACES): text for name, text in self.settings.items() if name.startswith(FACES)}
-        config = replace(row, crop_px=pictures.SIZES_PX[-1])
-        config = override(config, own, hidden=("backbone", "corpus"))
+        config = face_config(replace(row, crop_px=pictures.SIZES_PX[-1]), self.settings)
         loop = loop_of(config, epochs=self.epochs, seed=self.seed)
         # Only a network that ends in a mean over places takes pictures of several sizes.
         sizes = pictures.SIZES_PX if config.backbone == "ResNet18" else (config.crop_px,)

@@ -8,7 +8,7 @@ folder, and what is complete is never repeated. Beside what `train.clip_training
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +22,11 @@ from train.clip_training import train_clips
 from train.corpora.clips import ClipCorpus
 from train.corpora.items import CorpusError
 from train.loop import LoopConfig
-from train.models.bilinear import BilinearConfig
-from train.overrides import override
 from train.prepare import prepare
 from train.prepared import Needs
 from train.table_rows import Member
-from train.tasks.bilinear import BilinearTask
-from train.tasks.skeleton import SkeletonTask
+from train.table_tasks import made_without, row_task, weights_of
 from train.tasks.task import Task
-
-FACES = "faces."  # before a setting of face networks, of which a configuration can have several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,32 +91,8 @@ class Runs:
     _new: set[Path] = field(default_factory=set, init=False)
 
     def task(self, member: Member) -> Task:
-        """The recogniser of a row's model.
-
-        Raises:
-            ValueError: If a setting is unknown, or does not fit this model.
-        """
-        config = member.config
-        own = {name: text for name, text in self.settings.items() if not name.startswith(FACES)}
-        if isinstance(config, BilinearConfig):
-            config = replace(config, faces=tuple(self._face(face) for face in config.faces))
-
-        def kind(**given: Any) -> Any:
-            return self.recipe.kind(**{"config": config, **given})
-
-        # `ClipRecipe.task` begins with the configuration that its kind has by itself: that of the row.
-        task = replace(self.recipe, kind=cast(type[Any], kind)).task(self.corpus.labels, own)
-        if isinstance(task, SkeletonTask):
-            given = {stream: self.weights[stream] for stream in task.config.streams if stream in self.weights}
-            return replace(task, weights=cast(Any, given))
-        if isinstance(task, BilinearTask) and task.config.modality != "voice":
-            files = tuple(self.weights[face.corpus] for face in task.config.faces if face.corpus in self.weights)
-            if len(files) == len(task.config.faces):
-                return replace(task, face_weights=files, freeze=True)
-            # With random weights the pictures they were to be trained on before make no difference.
-            faces = tuple(replace(face, corpus="FER+") for face in task.config.faces)
-            return replace(task, config=replace(task.config, faces=faces))
-        return task
+        """The recogniser of a row's model. Raises ValueError if a setting is unknown, or does not fit this model."""
+        return row_task(self.recipe, member.config, self.corpus.labels, self.settings, self.weights)
 
     def training(self, member: Member) -> Training:
         """The training of a row's model, done now where it is not there; every rank calls it.
@@ -145,13 +116,9 @@ class Runs:
             epochs=max(result["epochs"] for result in results),
             minutes=sum(result["seconds"] for result in results) / 60,
             machine=hardware(run_folder.read(folder / self.folds[0] / "run.json")),
-            note=_without(task),
+            note=made_without(task),
             is_new=folder in self._new,
         )
-
-    def _face(self, face: Any) -> Any:
-        own = {name.removeprefix(FACES): text for name, text in self.settings.items() if name.startswith(FACES)}
-        return override(face, own, hidden=("backbone", "corpus"))
 
     def _digest(self, task: Task, loop: LoopConfig) -> str:
         clips = [(clip.name, clip.label, clip.person) for clip in self.corpus.clips]
@@ -159,7 +126,7 @@ class Runs:
         return run_folder.digest(
             {
                 "task": run_folder.task_description(task),
-                "weights": self._weights_of(task),
+                "weights": weights_of(task),
                 "loop": asdict(loop),
                 "corpus": [self.corpus.name, self.corpus.protocol, clips, [asdict(fold) for fold in self.corpus.folds]],
                 "precision": precision,
@@ -167,16 +134,12 @@ class Runs:
             }
         )
 
-    def _weights_of(self, task: Task) -> dict[str, str]:
-        paths = task.weights.values() if isinstance(task, SkeletonTask) else getattr(task, "face_weights", ())
-        return {path.name: run_folder.file_digest(path) for path in paths}
-
     def _train(self, task: Task, loop: LoopConfig, folder: Path) -> None:
         store = self._prepared(task.needs())
         extras = Extras(
             n_threads=self.n_threads,
             left_out=self.left_out,
-            initial_of=self._weights_of(task),
+            initial_of=weights_of(task),
             command=self.command,
         )
         train_clips(
@@ -244,12 +207,3 @@ def _scored(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
         if str(stored["hash"]) != run_folder.read(result)["hash"]:
             return None
         return stored["posteriors"], stored["labels"]
-
-
-def _without(task: Task) -> str:
-    if isinstance(task, BilinearTask) and task.config.modality != "voice" and not task.face_weights:
-        return "face networks began with random weights, not with those of face pictures"
-    if isinstance(task, SkeletonTask):
-        random = [s for s in ("visual", "audio") if s in task.config.streams and s not in task.weights]
-        return f"feature networks with random weights: {', '.join(random)}" if random else ""
-    return ""

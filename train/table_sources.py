@@ -16,7 +16,8 @@ from train.models.bilinear import N_LABELS
 from train.overrides import override
 from train.table_faces import FaceRuns
 from train.table_rows import PAPERS, ClipPlan, FacePlan, Member, TableRow
-from train.table_runs import FACES, Runs
+from train.table_runs import Runs
+from train.table_tasks import FACES
 
 PICTURES = "ferplus"  # the corpus of rows over single pictures
 OF_LOOP = "loop."

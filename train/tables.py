@@ -14,8 +14,9 @@ from train.metrics import measure
 from train.table_faces import FaceRuns
 from train.table_report import Outcome, per_cent
 from train.table_rows import ClipPlan, Combine, FacePlan, TableRow, chosen, only
-from train.table_runs import FACES, Runs, Training
+from train.table_runs import Runs, Training
 from train.table_sources import PICTURES, Settings, check_given, check_values, own_corpora, source
+from train.table_tasks import FACES
 
 # What a row may fail of without taking the others with it: a corpus, a clip, a disk, an accelerator without memory.
 ROWS_OWN = (ValueError, OSError, RuntimeError)
