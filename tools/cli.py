@@ -10,7 +10,7 @@ from cyclopts.config import Toml
 from stream.config import FeedConfig, SessionConfig
 from stream.feed.security import DEFAULT_ADDRESS
 from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE, leave_output
-from tools.train_options import TrainOptions
+from tools.train_options import TableOptions, TrainOptions
 
 app = App(
     name="emocast",
@@ -24,6 +24,7 @@ app.command(bench)
 # The fields of a settings dataclass are options of their own.
 Session = Annotated[SessionConfig, Parameter(name="*")]
 Training = Annotated[TrainOptions, Parameter(name="*")]
+Tables = Annotated[TableOptions, Parameter(name="*")]
 Outlet = Annotated[FeedConfig, Parameter(name="*")]
 
 
@@ -165,6 +166,33 @@ def evaluate(
     from tools.evaluation import evaluate
 
     return evaluate(bundle, faces or [], voices or [], split=split, as_json=json, engine=engine, seed=seed)
+
+
+@app.command
+def tables(
+    paper: str | None = None,
+    *,
+    data: list[str] | None = None,
+    list_: Annotated[bool, Parameter(name="--list")] = False,
+    rows: str | None = None,
+    options: Tables = TableOptions(),
+) -> int:
+    """Run the configurations of a paper's tables, and write ours beside the published figures.
+
+    Parameters
+    ----------
+    paper
+        Name of its recogniser; without it and without --data the rows of all papers are listed.
+    data
+        NAME=DIR of a corpus in its official layout; repeatable.
+    list_
+        List the rows with their published figures and run nothing.
+    rows
+        Part of the name of a row, or a pattern with * and ?.
+    """
+    from tools.tables import tables
+
+    return tables(paper, data or [], list_=list_, rows=rows, options=options)
 
 
 @bench.command(name="throughput")

@@ -1,62 +1,36 @@
 """`emocast tables`: the tables of the five papers, ours beside the published figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tools.corpus_folders import folders, train_module
 from tools.errors import DONE, MISUSE
+from tools.train_options import TableOptions
 
 
 def tables(
     paper: str | None,
     data: Sequence[str],
     *,
-    out: Path | None = None,
     list_: bool = False,
     rows: str | None = None,
-    epochs: int | None = None,
-    folds: Sequence[str] = (),
-    seed: int = 0,
-    settings: Sequence[str] = (),
-    weights: Sequence[str] = (),
-    leave_out: Path | None = None,
-    cache: Path | None = None,
-    precision: str = "32-true",
-    accelerator: str = "auto",
-    threads: int = 2,
-    workers: int | None = None,
+    options: TableOptions = TableOptions(),
 ) -> int:
     """Run the rows of a paper's tables, or list them. Returns the exit code: 2 where a row that was tried failed.
 
     Args:
         paper: Name of its recogniser; None lists all papers, or runs all whose own corpora were given.
         data: NAME=DIR of each corpus.
-        out: Folder of the report and of all runs; `runs/tables` where not given.
         list_: List rows with their published figures and run nothing.
         rows: Part of the name of a row, or a pattern with * and ?.
-        epochs: Instead of the recipe's own: a trial.
-        folds: Only these folds of the protocol: a trial.
-        seed: Of everything random.
-        settings: NAME=VALUE of model, task, `loop.` or `faces.`: a trial.
-        weights: NAME=FILE of networks trained before: `visual`, `audio`, or the corpus of a face network.
-        leave_out: File with names of clips to do without.
-        cache: Of prepared clips; `cache` in `out` where not given.
-        precision: Lightning Fabric's name for it.
-        accelerator: `cpu`, `cuda` or `auto`.
-        threads: Threads of torch on a CPU, and threads that load clips.
-        workers: Processes that prepare clips; None is one for each core.
+        options: How to run them.
 
     Raises:
         ValueError: If the train extra is missing, a name is unknown or a number out of its range, a corpus is not in
             its layout, or no row can be run with what was given.
     """
-    for name, number in (("--epochs", epochs), ("--threads", threads), ("--workers", workers)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name}: expected 1 or more, got {number}")
-    if leave_out is not None and not leave_out.is_file():
-        raise ValueError(f"--leave-out: expected a file with names of clips, {leave_out} is none")
     all_rows, sources = train_module("train.table_rows"), train_module("train.table_sources")
     if list_ or (paper is None and not data):
         return _list(all_rows, paper, rows)
@@ -65,19 +39,19 @@ def tables(
     known = tuple(dict.fromkeys(name for one in papers for name in sources.corpora(one)))
     found = dict(folders(data, option="--data", mark="=", known=known))
     made = sources.Settings(
-        epochs=epochs,
-        folds=tuple(folds) or None,
-        seed=seed,
-        values=_pairs("--set", settings),
-        weights={name: Path(path).expanduser() for name, path in _pairs("--weights", weights).items()},
-        leave_out=() if leave_out is None else train_module("train.leave_out").read_names(leave_out),
-        cache=cache,
-        precision=precision,
-        accelerator=accelerator,
-        threads=threads,
-        workers=workers,
+        epochs=options.epochs,
+        folds=options.fold or None,
+        seed=options.seed,
+        values=options.named("set"),
+        weights={name: Path(path).expanduser() for name, path in options.named("weights").items()},
+        leave_out=_names(options.leave_out),
+        cache=options.cache,
+        precision=options.precision,
+        accelerator=options.accelerator,
+        threads=options.threads,
+        workers=options.workers,
     )
-    folder = out if out is not None else Path("runs") / "tables"
+    folder = options.out if options.out is not None else Path("runs") / "tables"
     return _run(papers, found, folder, made, rows, alone=paper is not None)
 
 
@@ -140,13 +114,6 @@ def _how(module: ModuleType, row: Any) -> str:
     return "one training" if n == 1 else f"{n} trainings, fused"
 
 
-def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        name, mark, value = text.partition("=")
-        if not mark or not name:
-            raise ValueError(f"{option}: expected NAME=VALUE, got {text!r}")
-        if name in found:
-            raise ValueError(f"{option}: expected {name} once, got {found[name]} and {value}")
-        found[name] = value
-    return found
+def _names(path: Path | None) -> Collection[str]:
+    names: Collection[str] = () if path is None else train_module("train.leave_out").read_names(path)
+    return names

@@ -1,6 +1,7 @@
 """Export: a trained temporal recogniser to the graphs of a bundle, checked against torch on the exact files."""
 
 import inspect
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -137,6 +138,7 @@ def _trace(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[st
     free: tuple[Any, ...] = tuple({0: "batch"} for _ in inputs)
     if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
         free = (free,)  # `*given` is one argument to torch
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # torchvision is not here
     with warnings.catch_warnings():
         # torch 2.13 warns of a class that its own exporter uses, and that the head's two batches are one: they are.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)

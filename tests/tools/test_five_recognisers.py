@@ -43,7 +43,7 @@ RECIPES = (
         corpus="iemocap",
         make=lambda folder: made.iemocap(folder, n_clips=20, duration_s=1.0),
         settings=(
-            "crop_px=32", "n_frames=8", "narrow=8", "video=c3d", "n_samples=8000", "span_s=0.8", "flow=dis",
+            "crop_px=32", "n_frames=16", "narrow=8", "n_samples=8000", "span_s=0.8", "flow=dis",
             "vgg.picture_px=32", "vgg.widths=8,12,16,24,24", "vgg.hidden=24",
         ),
     ),
@@ -105,7 +105,7 @@ def test_a_run_leaves_what_a_reader_needs(run_folder: Path) -> None:
     names = {path.name for path in fold.iterdir()}
     assert {"result.json", "metrics.jsonl", "curves.png", "confusion.png", "bundle"} <= names
     result = json.loads((fold / "result.json").read_text())
-    assert 0.0 <= result["accuracy"] <= 1.0
+    assert 0.0 <= result["result"]["accuracy"] <= 1.0
     manifest = load(bundle).manifest
     assert manifest.command.startswith(f"emocast train {manifest.name} --data ")
     assert (bundle / "README.md").stat().st_size > 500

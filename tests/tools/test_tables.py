@@ -13,6 +13,7 @@ import pytest
 
 from tests import clip_corpora
 from tools.tables import tables
+from tools.train_options import TableOptions
 
 SETTINGS = ("crop_px=24", "image_widths=4,6,8", "image_hidden=16", "loop.batch_size=8")
 KEY = "Table 1: image-only"
@@ -20,8 +21,9 @@ KEY = "Table 1: image-only"
 
 def call(root: Path, *, rows: str | None = "image-only", data: Sequence[str] | None = None, **options: Any) -> int:
     given = [f"folders={root / 'corpus'}"] if data is None else data
-    settings = {"epochs": 2, "settings": SETTINGS, "threads": 1, "workers": 1, "accelerator": "cpu", **options}
-    return tables(settings.pop("paper", "emodal"), given, out=root / "out", rows=rows, **settings)
+    paper = options.pop("paper", "emodal")
+    settings = {"epochs": 2, "set": SETTINGS, "threads": 1, "workers": 1, "accelerator": "cpu", **options}
+    return tables(paper, given, rows=rows, options=TableOptions(out=root / "out", **settings))
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def test_a_row_that_fails_says_why_and_clips_can_be_left_out_on_purpose(
         ({"settings": ("crop=24",)}, "expected settings of emodal: "),
         ({"settings": ("loop.speed=2",)}, "expected a setting of batch_size, "),
         ({"weights": ("FER+=nowhere",)}, "emodal takes no networks that were trained before, got weights of FER+"),
-        ({"leave_out": Path("nowhere")}, "--leave-out: expected a file with names of clips, nowhere is none"),
+        ({"leave_out": Path("nowhere")}, "--leave-out: expected a file of clip names, nowhere is none"),
     ],
 )
 def test_wrong_use_is_one_line(options: dict[str, Any], text: str, done: Call) -> None:
