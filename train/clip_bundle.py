@@ -56,16 +56,39 @@ def write_bundle(
     for old in folder.glob("*.onnx"):  # of an export that was broken off
         old.unlink()
     exported = task.export(network, folder, clips)
-    manifest = _manifest(task, exported, folder, corpus, result, used, command)
-    (folder / "bundle.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-    bundle = load(folder)
+    manifest = msgspec.structs.replace(
+        _manifest(task, exported, folder, command),
+        temperature=_temperature(task, exported, result),
+        trained=(_corpus(corpus, used),),
+        scores=(_measured(task, corpus, result),),
+    )
+    bundle = _save(folder, manifest)
     write_clip_card(bundle, corpus.protocol, exported.difference, result, seed=seed)
     return bundle
 
 
-def _manifest(
-    task: Task, exported: Exported, folder: Path, corpus: ClipCorpus, result: FoldResult, used: str, command: str
-) -> Manifest:
+def write_untrained(task: Task, clips: Sequence[Prepared], folder: Path, command: str) -> Bundle:
+    """Export a task with fresh weights, to measure how fast it is; its estimates mean nothing, and it says so.
+
+    Args:
+        task: The recogniser.
+        clips: Real ones to check the graphs on, two or more.
+        folder: The bundle's.
+        command: That makes it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    exported = task.export(task.network().eval(), folder, clips)
+    manifest = _manifest(task, exported, folder, command)
+    return _save(folder, msgspec.structs.replace(manifest, name=f"{task.name}-untrained"))
+
+
+def _save(folder: Path, manifest: Manifest) -> Bundle:
+    (folder / "bundle.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+    return load(folder)
+
+
+def _manifest(task: Task, exported: Exported, folder: Path, command: str) -> Manifest:
+    # Not yet calibrated nor measured.
     return Manifest(
         format=1,
         name=task.name,
@@ -80,11 +103,11 @@ def _manifest(
         stages={name: _stage(folder, graph.file, graph.per, graph.takes) for name, graph in exported.stages.items()},
         posteriors=dict(exported.posteriors),
         fusion=PerModality(face=1.0, voice=1.0, both=1.0),
-        temperature=_temperature(task, exported, result),
+        temperature=PerModality(face=1.0, voice=1.0, both=1.0),
         min_confidence=MIN_CONFIDENCE,
-        trained=(_corpus(corpus, used),),
+        trained=(),
         command=command,
-        scores=(_measured(task, corpus, result),),
+        scores=(),
     )
 
 

@@ -98,6 +98,7 @@ def train_clip_recipe(
         initial_of={part: file_digest(path) for part, path in initial.items()},
         command=command,
     )
+    _tell_matched(fabric, task)
     summary = train_clips(task, store.corpus, store, out, loop=loop, fabric=fabric, folds=folds, extras=extras)
     return out / summary.folds[0] / "bundle"
 
@@ -127,6 +128,17 @@ def _prepared(
     if fabric.is_global_zero:
         fabric.barrier()
     return store
+
+
+def _tell_matched(fabric: Fabric, task: Task) -> None:
+    # Feature networks that stay as their files have them are read when a network is first made.
+    if not (getattr(task, "weights", None) or getattr(task, "face_weights", None)):
+        return
+    task.network()
+    matched = task.matched  # type: ignore[attr-defined]
+    if fabric.is_global_zero:
+        for report in matched.values() if isinstance(matched, Mapping) else matched:
+            print(report, flush=True)
 
 
 def _begin(network: nn.Module, initial: Mapping[str, Path]) -> str:

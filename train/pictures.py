@@ -1,7 +1,8 @@
 """Single pictures: a face network of the bilinear recogniser on FER+ (Zhou et al., 2019, Table 1), from scratch.
 
 The paper pretrains on faces; here the network begins with random weights, unless a file of weights is named. Its
-pictures of 224 pixels are 48 in FER+: they are enlarged to `SIZES_PX`, smaller first, which costs a third.
+pictures of 224 pixels are 48 in FER+: they are enlarged to `SIZES_PX`, smaller first, which costs a third. A second,
+short training sees them larger yet and nearly as they are.
 
 Different from the paper: all of `valid` is kept to measure, where the paper trains on it and measures on `test`;
 targets are the raters' distribution over the eight labels, and a picture's label is the majority of all ten votes.
@@ -26,6 +27,11 @@ LOOP = LoopConfig(
 SIZES_PX = (64,) * 22 + (96,)
 GENTLE_EPOCHS = 5  # the last ones see pictures nearly as they are
 GENTLE_STRENGTH = 0.4
+POLISH = LoopConfig(
+    epochs=6, learning_rate=0.02, weight_decay=5e-4, optimiser="sgd", warmup_epochs=0.25, average=0.995,
+    evaluate_every=1,
+)  # fmt: skip
+POLISH_PX = 128
 
 
 class PictureLearner(nn.Module):
@@ -37,16 +43,19 @@ class PictureLearner(nn.Module):
         valid: Grey pictures to measure on.
         seed: Of order and augmentation.
         batch_size: Pictures in a batch.
-        epochs: Of the whole training; the last `GENTLE_EPOCHS` are augmented less.
+        epochs: Of the whole training.
+        gentle_epochs: So many of the last ones are augmented less.
         sizes_px: Side of the pictures in each epoch; the last one stays, and is that of the evaluation.
     """
 
     def __init__(self, network: FaceClassifier, train: Faces, valid: Faces, *, seed: int, batch_size: int,
-                 epochs: int, sizes_px: tuple[int, ...] = SIZES_PX) -> None:  # fmt: skip
+                 epochs: int, gentle_epochs: int = GENTLE_EPOCHS,
+                 sizes_px: tuple[int, ...] = SIZES_PX) -> None:  # fmt: skip
         super().__init__()
         self.network = network
         self._train, self._valid = train, valid
-        self._seed, self._batch_size, self._epochs, self._sizes_px = seed, batch_size, epochs, sizes_px
+        self._seed, self._batch_size, self._sizes_px = seed, batch_size, sizes_px
+        self._first_gentle = epochs - gentle_epochs
 
     def n_batches(self, n_ranks: int = 1) -> int:
         return max(1, len(self._train.names) // (self._batch_size * n_ranks))
@@ -56,7 +65,7 @@ class PictureLearner(nn.Module):
         order = torch.randperm(len(self._train.names), generator=generator).numpy()
         reseed(generator, rank)
         size_px = self._sizes_px[min(epoch, len(self._sizes_px) - 1)]
-        strength = GENTLE_STRENGTH if epoch >= self._epochs - GENTLE_EPOCHS else 1.0
+        strength = GENTLE_STRENGTH if epoch >= self._first_gentle else 1.0
         for step in range(self.n_batches(n_ranks)):
             chosen = share(order, step, self._batch_size, rank, n_ranks)
             grey = augment.pixels(torch.from_numpy(self._train.images[chosen]), size_px, generator, strength)

@@ -7,7 +7,7 @@ interrupted goes on from its last epoch.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -226,13 +226,13 @@ def train_bilinear_faces(
         data: Corpus name to folder: `ferplus`.
         out: The run's folder.
         seed: Of everything random.
-        stage: `faces` or None: there is only this one.
+        stage: `faces` or `polish` alone.
         epochs: Instead of the recipe's own: for a trial.
         precision: Fabric's name for it.
         threads: Threads of torch on a CPU.
 
     Returns:
-        `out`, with `result.json` and the folder `faces`, which holds `weights.pt`.
+        `out`, with `result.json` and the folders `faces` and `polish`, which hold `weights.pt`.
 
     Raises:
         CorpusError: If FER+ is missing or not in its layout.
@@ -240,25 +240,38 @@ def train_bilinear_faces(
     """
     if set(data) != {"ferplus"}:
         raise CorpusError(f"expected --data ferplus=DIR, got {', '.join(data) or 'nothing'}")
-    chosen(stage, {"faces": None})
+    stages = {"faces": pictures.LOOP, "polish": pictures.POLISH}
     fabric = open_fabric(precision, threads)
-    config = replace(pictures.LOOP, epochs=epochs or pictures.LOOP.epochs, seed=seed)
-    folder = out / "faces"
-
-    def train() -> dict[str, Any]:
-        torch.manual_seed(seed)
-        face = FaceConfig(backbone="ResNet18", corpus="FER+", crop_px=pictures.SIZES_PX[-1])
-        network = FaceClassifier(face).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        known, held_out = (ferplus.read(data["ferplus"], split, 8) for split in ("train", "valid"))
-        learner = pictures.PictureLearner(
-            network, known, held_out, seed=seed, batch_size=config.batch_size, epochs=config.epochs
-        )
-        trained: Any = fit(fabric, learner, config, folder)
-        if fabric.is_global_zero:
-            torch.save(trained.state_dict(), folder / "weights.pt")
-        return figures(trained.posteriors(held_out), held_out.majority)
-
-    settings = asdict(config) | {"data": sorted(data)}
-    once(fabric, folder, settings, train)
-    summarise(fabric, out, {"faces": 88.65}, FACES_PROTOCOL, ferplus.COLUMNS[:8])
+    for name in chosen(stage, stages):
+        config = replace(stages[name], epochs=epochs or stages[name].epochs, seed=seed)
+        settings = asdict(config) | {"data": sorted(data)}
+        once(fabric, out / name, settings, partial(_train_faces, fabric, data["ferplus"], out, name, config))
+    summarise(fabric, out, {"faces": None, "polish": 88.65}, FACES_PROTOCOL, ferplus.COLUMNS[:8])
     return out
+
+
+def _train_faces(fabric: Fabric, folder: Path, out: Path, stage: str, config: LoopConfig) -> dict[str, Any]:
+    torch.manual_seed(config.seed)
+    sizes_px = pictures.SIZES_PX if stage == "faces" else (pictures.POLISH_PX,)
+    face = FaceConfig(backbone="ResNet18", corpus="FER+", crop_px=sizes_px[-1])
+    network = FaceClassifier(face).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    known, held_out = (ferplus.read(folder, split, 8) for split in ("train", "valid"))
+    learner = pictures.PictureLearner(
+        network,
+        known,
+        held_out,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        gentle_epochs=pictures.GENTLE_EPOCHS if stage == "faces" else config.epochs,
+        sizes_px=sizes_px,
+    )
+    if stage == "polish":
+        before = out / "faces" / "weights.pt"
+        if not before.is_file():
+            raise CorpusError(f"expected the stage faces to be trained in {out}; run it first: --stage faces")
+        learner.load_state_dict(torch.load(before, weights_only=True))
+    trained: Any = fit(fabric, learner, config, out / stage)
+    if fabric.is_global_zero:
+        torch.save(trained.state_dict(), out / stage / "weights.pt")
+    return figures(trained.posteriors(held_out), held_out.majority)

@@ -126,10 +126,11 @@ def test_the_table_says_what_the_result_says(features: Run) -> None:
 def test_faces_leave_weights_and_a_figure(small: Path) -> None:
     run = Run(data={"ferplus": made.even_ferplus(small / "faces", train=1, valid=1)}, out=small / "faces-run")
     trial(train_bilinear_faces, run)
-    row = results(run.out)["rows"]["faces"]
+    assert (run.out / "faces" / "weights.pt").is_file()
+    row = results(run.out)["rows"]["polish"]
     assert (row["published_per_cent"], row["n"], row["seeds"]) == (88.65, 7, [4])
     assert len(row["confusion"]) == 8
-    assert (run.out / "faces" / "weights.pt").is_file()
+    assert (run.out / "polish" / "weights.pt").is_file()
 
 
 @pytest.mark.parametrize(
