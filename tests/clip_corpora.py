@@ -14,7 +14,7 @@ import numpy as np
 
 from tests.clip_signals import SIDE_PX, Scene, Signal, scenes
 from tests.media_files import Audio, Video, write_media
-from train.prepared import RATE_HZ
+from train.preparation.prepared import RATE_HZ
 
 RATE_FPS = 25
 DURATION_S = 1.6

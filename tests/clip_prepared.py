@@ -8,7 +8,7 @@ from stream.perception.crops import cut, cut_frame
 from stream.perception.detection import Detection
 from stream.perception.flow import OpticalFlow
 from tests.clip_signals import BOX, EYES, Scene, Signal, scenes
-from train.prepared import Needs, Prepared
+from train.preparation.prepared import Needs, Prepared
 
 # x, y in centimetres of BlazePose's 33 landmarks on a body that stands upright: nose, eyes, ears, mouth, then limbs.
 HEAD = (

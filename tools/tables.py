@@ -31,7 +31,7 @@ def tables(
         ValueError: If the train extra is missing, a name is unknown or a number out of its range, a corpus is not in
             its layout, or no row can be run with what was given.
     """
-    all_rows, sources = train_module("train.table_rows"), train_module("train.table_sources")
+    all_rows, sources = train_module("train.tables.rows"), train_module("train.tables.sources")
     if list_ or (paper is None and not data):
         return _list(all_rows, paper, rows)
     papers = [paper] if paper is not None else _with(all_rows, rows)
@@ -58,7 +58,7 @@ def tables(
 def _run(
     papers: Sequence[str], data: Mapping[str, Path], out: Path, settings: Any, rows: str | None, *, alone: bool
 ) -> int:
-    sources, module = train_module("train.table_sources"), train_module("train.tables")
+    sources, module = train_module("train.tables.sources"), train_module("train.tables.run")
     failed = False
     for one in papers:
         # Of all papers, each takes what its figures are of.
@@ -115,5 +115,5 @@ def _how(module: ModuleType, row: Any) -> str:
 
 
 def _names(path: Path | None) -> Collection[str]:
-    names: Collection[str] = () if path is None else train_module("train.leave_out").read_names(path)
+    names: Collection[str] = () if path is None else train_module("train.preparation.leave_out").read_names(path)
     return names

@@ -28,7 +28,7 @@ def train(recipe: str, data: Sequence[str], options: TrainOptions) -> int:
         ValueError: If the recipe is unknown, an option is out of its range or of no use, or a corpus is missing or
             not in its layout.
     """
-    whole, clips = train_module("train.recipes").RECIPES, train_module("train.clip_recipes").CLIP_RECIPES
+    whole, clips = train_module("train.recipes").RECIPES, train_module("train.clips.recipes").CLIP_RECIPES
     if recipe not in whole and recipe not in clips:
         raise ValueError(
             f"expected a recipe of {', '.join((*whole, *clips))}, got {recipe!r}; see emocast train --list"
@@ -58,9 +58,9 @@ def _train_whole(recipe: str, data: Sequence[str], out: Path, options: TrainOpti
 
 def _train_clips(recipe: str, data: Sequence[str], out: Path, options: TrainOptions) -> Path:
     options.refuse(recipe, ("stage",))
-    chosen = train_module("train.clip_recipes").CLIP_RECIPES[recipe]
-    left_out = train_module("train.leave_out")
-    made: Path = train_module("train.clip_recipe_run").train_clip_recipe(
+    chosen = train_module("train.clips.recipes").CLIP_RECIPES[recipe]
+    left_out = train_module("train.preparation.leave_out")
+    made: Path = train_module("train.clips.recipe_run").train_clip_recipe(
         chosen,
         dict(folders(data, option="--data", mark="=", known=chosen.corpora)),
         out,
@@ -89,7 +89,7 @@ def list_recipes() -> int:
         ValueError: If the train extra is missing.
     """
     table = Table("recipe", "corpora", "makes", box=None, pad_edge=False)
-    whole, clips = train_module("train.recipes").RECIPES, train_module("train.clip_recipes").CLIP_RECIPES
+    whole, clips = train_module("train.recipes").RECIPES, train_module("train.clips.recipes").CLIP_RECIPES
     for recipe in whole.values():
         table.add_row(recipe.name, " ".join(recipe.corpora), recipe.text)
     for recipe in clips.values():

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from tools.models import show_bundle
-from train.clip_bundle import write_untrained
-from train.clip_recipes import CLIP_RECIPES
+from train.clips.bundle import write_untrained
+from train.clips.recipes import CLIP_RECIPES
 from train.corpora.clips import Clip, ClipCorpus
-from train.prepare import prepare
+from train.preparation.prepare import prepare
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.frontends import standardise
+from train.frontends.grey_and_mel import standardise
 
 
 def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:

@@ -16,11 +16,11 @@ from torch import nn
 from train import voices as speech
 from train.corpora import ferplus
 from train.corpora.items import CorpusError
-from train.finish import finish
-from train.learners import FaceLearner, PairLearner, VoiceLearner
+from train.default.finish import finish
+from train.default.learners import FaceLearner, PairLearner, VoiceLearner
 from train.loop import LoopConfig, fit
 from train.models.temporal import AudioVisualNetwork, TemporalConfig
-from train.real_recipes import train_bilinear_faces, train_bilinear_features, train_emodal_matched
+from train.real_data.recipes import train_bilinear_faces, train_bilinear_features, train_emodal_matched
 
 # The shipped `default`, seed 0, on two cores of an AMD EPYC (family 26), bf16: faces 65 min and voices 51 min side by
 # side, one thread each; polish 14, pairs 3, bundle 1 min. Scores are in the bundle's card.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engines.bundle import Bundle, Manifest, PerModality, Stage, load
 from engines.onnx_runtime import OnnxEngine
-from train.prepared import Prepared
+from train.preparation.prepared import Prepared
 from train.tasks.task import Exported, Task
 
 Rows = Mapping[str, np.ndarray]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from engines.bundle import AudioInput, ClipInput, FaceInput, Scheme
 from train.corpora.clips import Clip, ClipCorpus, Fold
 from train.export import export_graph
-from train.prepared import Needs, Prepared
+from train.preparation.prepared import Needs, Prepared
 from train.tasks.task import Exported, Graph
 
 LABELS = ("red", "green", "loud")

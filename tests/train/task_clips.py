@@ -16,7 +16,7 @@ from engines.bundle import Bundle, Corpus, Manifest, PerModality, Stage, load
 from engines.onnx_runtime import OnnxEngine
 from tests.clip_prepared import prepared
 from tests.clip_signals import Signal, scenes
-from train.prepared import Needs, Prepared
+from train.preparation.prepared import Needs, Prepared
 from train.tasks.task import Exported, Task
 
 Kind = Literal["appearance", "spectrum", "agreement", "halves"]

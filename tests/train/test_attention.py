@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.attention import KINDS, MeanPooling, RelationAttention, SelfAttention, TransformerAttention, attention
+from train.layers.attention import KINDS, MeanPooling, RelationAttention, SelfAttention, TransformerAttention, attention
 
 D = 5
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train import augment
-from train.frontends import standardise
+from train.frontends.grey_and_mel import standardise
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.bilinear_pooling import Concatenation, FactorizedBilinearPooling
+from train.layers.bilinear_pooling import Concatenation, FactorizedBilinearPooling
 
 M, N = 6, 5
 

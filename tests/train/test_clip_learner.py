@@ -11,7 +11,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from tests.train.colour_task import ColourTask, corpus, store
-from train.clip_learner import Batch, ClipLearner, Material, collate, in_order, keep_single_precision, posteriors
+from train.clips.learner import Batch, ClipLearner, Material, collate, in_order, keep_single_precision, posteriors
 from train.loop import LoopConfig, fit
 
 

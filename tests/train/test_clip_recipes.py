@@ -10,8 +10,8 @@ import torch
 
 from engines.bundle import load
 from tests import clip_corpora as made
-from train.clip_recipe_run import train_clip_recipe
-from train.clip_recipes import CLIP_RECIPES
+from train.clips.recipe_run import train_clip_recipe
+from train.clips.recipes import CLIP_RECIPES
 from train.corpora.items import CorpusError
 from train.corpora.readers import CLIP_READERS
 

@@ -15,12 +15,12 @@ from matplotlib.image import imread
 from engines.bundle import load
 from engines.onnx_runtime import OnnxEngine
 from tests.train.colour_task import LABELS, ColourConfig, ColourTask, corpus, store
-from train.clip_evaluation import Summary
-from train.clip_fold import Extras, hold_out
-from train.clip_training import train_clips
+from train.clips.evaluation import Summary
+from train.clips.fold import Extras, hold_out
+from train.clips.training import train_clips
 from train.loop import LoopConfig
 from train.plots import draw_confusion
-from train.prepared import Prepared
+from train.preparation.prepared import Prepared
 
 LOOP = LoopConfig(
     epochs=20, batch_size=4, learning_rate=0.2, weight_decay=0.0, optimiser="adamw", average=0.8, evaluate_every=5

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.enhancement import ENHANCEMENTS, EnhancedFeatures, Enhancement, NormalisedSpectrum, Views, mean_and_deviation
+from train.layers.enhancement import (
+    ENHANCEMENTS,
+    EnhancedFeatures,
+    Enhancement,
+    NormalisedSpectrum,
+    Views,
+    mean_and_deviation,
+)
 
 S = 9
 

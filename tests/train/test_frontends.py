@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from train.frontends import GreyFace, LogMel, mel_filters, normalise_log_mel, standardise
+from train.frontends.grey_and_mel import GreyFace, LogMel, mel_filters, normalise_log_mel, standardise
 
 RATE_HZ = 16_000
 N = 20_480

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests import corpora_files as made
 from train.corpora.items import Faces, Utterance
-from train.learners import FaceLearner, PairLearner, VoiceLearner, balanced
+from train.default.learners import FaceLearner, PairLearner, VoiceLearner, balanced
 from train.loop import LoopConfig, fit
 from train.models.temporal import AudioVisualNetwork, TemporalConfig
 from train.voices import Voices

@@ -10,8 +10,8 @@ import scipy.signal
 import soundfile
 import torch
 
-from train.frontends import delta
-from train.lfcc import Lfcc, LfccPicture, dct_matrix, linear_filters
+from train.frontends.grey_and_mel import delta
+from train.frontends.lfcc import Lfcc, LfccPicture, dct_matrix, linear_filters
 
 RATE_HZ = 16_000
 

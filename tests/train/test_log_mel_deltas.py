@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from train.frontends import delta
-from train.log_mel_deltas import LogMelDeltas, SpectrogramPicture, SpeechSpectrogram, standardise_channels
+from train.frontends.grey_and_mel import delta
+from train.frontends.log_mel_deltas import LogMelDeltas, SpectrogramPicture, SpeechSpectrogram, standardise_channels
 
 RATE_HZ = 16_000
 N = 24_000

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from tests import corpora_files as made
 from train.corpora.items import CorpusError, Faces, Utterance
+from train.frontends.short_term_features import ShortTermFeatures
 from train.loop import LoopConfig, fit
 from train.losses import LossWeights, soft_hgr_score
-from train.matched_pairs import N_VIEWS, OF_CORPORA, MatchedLearner, Material, fresh, gather
 from train.models.emodal import LABELS, EmodalConfig, Modality
-from train.short_term_features import ShortTermFeatures
+from train.real_data.matched_pairs import N_VIEWS, OF_CORPORA, MatchedLearner, Material, fresh, gather
 from train.voices import Voices
 
 N_SAMPLES = 8_000

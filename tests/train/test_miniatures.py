@@ -20,7 +20,7 @@ from tests.clip_prepared import mannequin, prepared
 from tests.clip_signals import EYES as PORTRAIT_EYES
 from tests.clip_signals import Scene, Signal, scenes
 from train.corpora import iemocap
-from train.prepared import RATE_HZ, Needs, Prepared
+from train.preparation.prepared import RATE_HZ, Needs, Prepared
 
 EYES = FaceInput(size_px=32, align="eyes")
 Statistic = Callable[[Prepared], np.ndarray]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train.nextvlad import NextVlad
+from train.layers.nextvlad import NextVlad
 
 
 def layer(n_in: int = 6, *, n_groups: int = 4, n_clusters: int = 3, seed: int = 0) -> NextVlad:

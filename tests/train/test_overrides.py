@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from train.overrides import names, override
+from train.clips.overrides import names, override
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,16 @@ import torch
 from lightning.fabric import Fabric
 
 from train.corpora.items import CorpusError
-from train.paired_features import AU28, FILE, LABELS, N_FOLDS, N_FRAMES, PairedClips, read, sets
-from train.paired_networks import LOOP, Members, PairedConfig, PairedNetwork, cross_validate, differences, rows
+from train.real_data.paired_features import AU28, FILE, LABELS, N_FOLDS, N_FRAMES, PairedClips, read, sets
+from train.real_data.paired_networks import (
+    LOOP,
+    Members,
+    PairedConfig,
+    PairedNetwork,
+    cross_validate,
+    differences,
+    rows,
+)
 
 
 def arrays(n_each: int = 2, seed: int = 0) -> dict[str, np.ndarray]:

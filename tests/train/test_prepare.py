@@ -24,13 +24,14 @@ from stream.records import AudioBlock, FrameFaces, VideoFrame
 from stream.sources.media import MediaSource, Speed
 from tests.media_files import Audio, Video, damage, number_of, numbered, tone, truncate, write_media
 from tools.demo_clip import picture, read_portrait
-from train import cache, prepare_jobs
 from train.corpora.clips import Clip, ClipCorpus, Fold
 from train.corpora.items import CorpusError
-from train.leave_out import read_names, without
-from train.prepare import Store
-from train.prepare import prepare as prepare_with_bar
-from train.prepared import Needs, Prepared
+from train.preparation import cache
+from train.preparation import jobs as prepare_jobs
+from train.preparation.leave_out import read_names, without
+from train.preparation.prepare import Store
+from train.preparation.prepare import prepare as prepare_with_bar
+from train.preparation.prepared import Needs, Prepared
 
 ROOT = Path(__file__).parents[2]
 FACE = FaceInput(size_px=48, align="eyes")

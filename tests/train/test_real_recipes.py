@@ -12,10 +12,11 @@ import pytest
 
 from tests import corpora_files as made
 from tests.train.test_paired_features import arrays, written
-from train import matched_pairs, paired_networks, real_recipes
 from train.corpora.items import CorpusError
-from train.real_recipes import train_bilinear_faces, train_bilinear_features, train_emodal_matched
-from train.real_runs import runs
+from train.real_data import matched_pairs, paired_networks
+from train.real_data import recipes as real_recipes
+from train.real_data.recipes import train_bilinear_faces, train_bilinear_features, train_emodal_matched
+from train.real_data.runs import runs
 
 Train = Callable[..., Path]
 

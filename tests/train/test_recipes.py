@@ -15,8 +15,8 @@ from engines.bundle import Bundle, Measured, load
 from tests import corpora_files as made
 from train import recipes
 from train.corpora.items import CorpusError
+from train.default.finish import _fusion
 from train.evaluate import Recogniser, evaluate
-from train.finish import _fusion
 from train.models.temporal import LABELS, AudioVisualNetwork, TemporalConfig
 from train.recipes import RECIPES, STAGES, train_default
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.train.colour_task import ColourConfig, ColourTask
-from train import run_folder
-from train.clip_evaluation import calibrate, fold_result, scores, summarise
+from train.clips import run_folder
+from train.clips.evaluation import calibrate, fold_result, scores, summarise
 
 
 def test_a_configuration_is_known_by_its_values(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from train.short_term_features import NAMES, ShortTermFeatures, cepstral_filters, chroma_matrix
+from train.frontends.short_term_features import NAMES, ShortTermFeatures, cepstral_filters, chroma_matrix
 
 RATE_HZ = 16_000
 N = 32_000

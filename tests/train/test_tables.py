@@ -13,20 +13,22 @@ from matplotlib.image import imread
 
 from tests import corpora_files
 from tests.train.colour_task import ColourConfig, ColourTask, corpus, store
-from train import run_folder, table_plot, table_report
-from train.clip_recipes import CLIP_RECIPES, ClipRecipe
+from train.clips import run_folder
+from train.clips.recipes import CLIP_RECIPES, ClipRecipe
 from train.corpora import afew, cremad_clips, iemocap, videoemotion8
 from train.corpora.clips import ClipCorpus
 from train.corpora.items import CorpusError
 from train.loop import LoopConfig
 from train.models import bilinear, emodal, icanet, skeleton, temporal
 from train.models.icanet import Icanet, IcanetConfig
-from train.prepared import Needs, Prepared
-from train.table_report import Outcome
-from train.table_rows import PAPERS, ClipPlan, Member, TableRow, chosen, matches, mean, ratio
-from train.table_runs import Runs
-from train.table_sources import Settings, check_values
-from train.tables import run_tables
+from train.preparation.prepared import Needs, Prepared
+from train.tables import plot as table_plot
+from train.tables import report as table_report
+from train.tables.report import Outcome
+from train.tables.rows import PAPERS, ClipPlan, Member, TableRow, chosen, matches, mean, ratio
+from train.tables.run import run_tables
+from train.tables.runs import Runs
+from train.tables.sources import Settings, check_values
 
 LABELS = {
     "temporal": cremad_clips.LABELS,

@@ -12,7 +12,7 @@ from stream.windows import spread
 from tests.train.clip_tasks import accuracy, batch, bundle, by_stages, fit, unreached
 from train.backbones.vgg_attention import VggConfig
 from train.models.icanet import MODALITIES, TABLE, IcanetConfig, fuse
-from train.prepared import Prepared
+from train.preparation.prepared import Prepared
 from train.tasks.icanet import IcanetTask, heads, posteriors
 from train.tasks.stretches import cut, pick
 from train.tasks.task import Task

@@ -13,7 +13,7 @@ from tests.train.clip_tasks import accuracy, batch, bundle, by_stages, fit, unre
 from train.backbones.swin import Swin, SwinConfig
 from train.backbones.vggish import VggishConfig
 from train.models.skeleton import TABLE, SkeletonConfig, Stream
-from train.prepared import Prepared
+from train.preparation.prepared import Prepared
 from train.tasks.skeleton import SkeletonTask
 from train.tasks.skeleton_steps import CHUNK_SAMPLES, PoseValues, chunked, mirrored
 from train.tasks.task import Task

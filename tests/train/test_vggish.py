@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.backbones.vggish import Vggish, VggishConfig
-from train.vggish_frontend import PATCH_SAMPLES, VggishPatches, mel_bands
+from train.frontends.vggish_patches import PATCH_SAMPLES, VggishPatches, mel_bands
 
 SMALL = VggishConfig(groups=((4,), (5,), (6, 6), (7, 7)), hidden=(11, 12), n_features=9)
 

@@ -12,8 +12,8 @@ import torch
 from lightning.fabric import Fabric
 
 from tests.train.colour_task import ColourConfig, ColourTask, corpus, store
-from train.clip_learner import ClipLearner, Material
-from train.clip_training import train_clips
+from train.clips.learner import ClipLearner, Material
+from train.clips.training import train_clips
 from train.loop import LoopConfig, fit
 
 LOOP = LoopConfig(

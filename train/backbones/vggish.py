@@ -19,7 +19,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from train.vggish_frontend import N_BANDS, PATCH_FRAMES, VggishPatches
+from train.frontends.vggish_patches import N_BANDS, PATCH_FRAMES, VggishPatches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,15 +30,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.attention import KINDS as ATTENTIONS
-from train.attention import attention
 from train.backbones.alexnet import AlexNetMaps, map_side
 from train.backbones.resnet import IR50, ResNet18
 from train.backbones.vgg import VGG16
-from train.bilinear_pooling import Concatenation, FactorizedBilinearPooling
-from train.enhancement import ENHANCEMENTS, EnhancedFeatures
-from train.log_mel_deltas import KINDS as SPECTROGRAMS
-from train.log_mel_deltas import RATE_HZ, SPEECH_HOP, SPEECH_WINDOW, SpectrogramPicture
+from train.frontends.log_mel_deltas import KINDS as SPECTROGRAMS
+from train.frontends.log_mel_deltas import RATE_HZ, SPEECH_HOP, SPEECH_WINDOW, SpectrogramPicture
+from train.layers.attention import KINDS as ATTENTIONS
+from train.layers.attention import attention
+from train.layers.bilinear_pooling import Concatenation, FactorizedBilinearPooling
+from train.layers.enhancement import ENHANCEMENTS, EnhancedFeatures
 from train.losses import reweight
 
 LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
@@ -89,7 +89,7 @@ class BilinearConfig:
         visual_attention: self, relation, transformer or mean.
         audio_attention: Likewise.
         fusion: FBP or concatenation.
-        enhancement: A name of `train.enhancement.ENHANCEMENTS`.
+        enhancement: A name of `train.layers.enhancement.ENHANCEMENTS`.
         spectrogram: speech or log-mel.
         n_samples: T.
         hidden: m of transformer attention.
@@ -205,7 +205,7 @@ class AudioBranch(nn.Module):
 
 
 class FusionHead(nn.Module):
-    """Two sets of features to logits: (B, N, D) and (B, n, C) to (B, L); `*_valid` as in `train.attention`."""
+    """Two sets of features to logits: (B, N, D) and (B, n, C) to (B, L); `*_valid` as in `train.layers.attention`."""
 
     def __init__(self, config: BilinearConfig, *, n_visual: int, n_audio: int) -> None:
         super().__init__()

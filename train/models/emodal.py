@@ -24,9 +24,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from train.frontends import GreyFace
+from train.frontends.grey_and_mel import GreyFace
+from train.frontends.short_term_features import NAMES, ShortTermFeatures
 from train.losses import BimodalOutputs
-from train.short_term_features import NAMES, ShortTermFeatures
 
 LABELS = ("anger", "happiness", "neutral", "sadness")  # in the order of Table 2
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from train.backbones import c3d, i3d
 from train.backbones.vgg_attention import Vgg16, VggConfig
-from train.lfcc import LfccPicture
+from train.frontends.lfcc import LfccPicture
 
 LABELS = ("happiness", "sadness", "neutral", "anger")  # Table I's order
 MODALITIES = ("rgb", "flow", "audio")  # the order of the paper's ratios

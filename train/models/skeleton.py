@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from train.nextvlad import NextVlad
+from train.layers.nextvlad import NextVlad
 
 LABELS = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
 N_STEPS = 100  # T

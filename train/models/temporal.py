@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.frontends import GreyFace, LogMel, normalise_log_mel
+from train.frontends.grey_and_mel import GreyFace, LogMel, normalise_log_mel
 
 LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear")
 Modality = Literal["both", "face", "voice"]

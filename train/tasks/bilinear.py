@@ -35,7 +35,7 @@ from train.models.bilinear import (
     SingleModality,
     VideoBranch,
 )
-from train.prepared import RATE_HZ, Needs, Prepared
+from train.preparation.prepared import RATE_HZ, Needs, Prepared
 from train.tasks.looks import vary
 from train.tasks.stretches import cut, pick
 from train.tasks.task import Exported, Graph

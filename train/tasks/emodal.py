@@ -28,7 +28,7 @@ from stream.windows import spread
 from train.export import export_graph
 from train.losses import LossWeights, bimodal_losses
 from train.models.emodal import LABELS, AudioNetwork, Emodal, EmodalConfig, ImageNetwork, Unimodal, build
-from train.prepared import RATE_HZ, Needs, Prepared
+from train.preparation.prepared import RATE_HZ, Needs, Prepared
 from train.tasks.looks import vary
 from train.tasks.stretches import cut
 from train.tasks.task import Exported, Graph

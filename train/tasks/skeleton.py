@@ -37,7 +37,7 @@ from train.backbones.swin import SwinConfig
 from train.backbones.vggish import VggishConfig
 from train.export import export_graph
 from train.models.skeleton import LABELS, N_STEPS, N_VALUES, SkeletonConfig
-from train.prepared import Needs, Prepared
+from train.preparation.prepared import Needs, Prepared
 from train.tasks.skeleton_bundle import CHUNK, FRAME, describe
 from train.tasks.skeleton_steps import (
     Head,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from engines.bundle import AudioInput, ClipInput, FaceInput, Scheme
 from train.models.skeleton import SkeletonConfig
-from train.prepared import RATE_HZ
+from train.preparation.prepared import RATE_HZ
 from train.tasks.skeleton_steps import CHUNK_S, CHUNK_SAMPLES
 from train.tasks.task import Exported, Graph
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from train.backbones.swin import Swin, SwinConfig
 from train.backbones.vggish import Vggish, VggishConfig
+from train.frontends.vggish_patches import HOP, PATCH_FRAMES, PATCH_SAMPLES
 from train.models.skeleton import SkeletonConfig, SkeletonNextVlad
-from train.prepared import RATE_HZ
-from train.vggish_frontend import HOP, PATCH_FRAMES, PATCH_SAMPLES
+from train.preparation.prepared import RATE_HZ
 
 CHUNK_SAMPLES = PATCH_FRAMES * HOP  # L, 15 360 samples
 CHUNK_S = CHUNK_SAMPLES / RATE_HZ  # 0.96 s

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from engines.bundle import AudioInput, ClipInput, FaceInput, Scheme
-from train.prepared import Flow, Needs, Prepared
+from train.preparation.prepared import Flow, Needs, Prepared
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from engines.bundle import PAIR_STAGES, AudioInput, ClipInput, FaceInput, Scheme
 from stream.windows import NS_PER_S, Draw, WindowScheme, divide, sample_index
+from train.default.finish import EYE_DISTANCE, EYE_HEIGHT
 from train.export import export, export_graph
-from train.finish import EYE_DISTANCE, EYE_HEIGHT
 from train.models.temporal import (
     AudioVisualNetwork,
     SingleModality,
@@ -35,7 +35,7 @@ from train.models.temporal import (
     TemporalConfig,
     build,
 )
-from train.prepared import RATE_HZ, Needs, Prepared
+from train.preparation.prepared import RATE_HZ, Needs, Prepared
 from train.tasks.ensemble import Ensemble
 from train.tasks.looks import vary
 from train.tasks.task import Exported, Graph

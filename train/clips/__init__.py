@@ -1,0 +1,1 @@
+"""Training of a task on clips: recipes, folds, measuring, the bundle."""

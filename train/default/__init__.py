@@ -1,0 +1,1 @@
+"""What is particular to the default recipe: its learners, its bundle and card."""

@@ -1,0 +1,1 @@
+"""Layers that the papers describe: attention, pooling, aggregation, enhancement."""

@@ -1,0 +1,1 @@
+"""Clips made ready once: faces, flow, pose and sound in a cache."""

@@ -1,0 +1,1 @@
+"""Recipes whose result is a figure on real data; `RESULTS.md` holds them."""

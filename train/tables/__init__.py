@@ -1,0 +1,1 @@
+"""The papers' tables: rows, runs, report and plot."""
