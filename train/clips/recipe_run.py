@@ -132,12 +132,11 @@ def _prepared(
 
 def _tell_matched(fabric: Fabric, task: Task) -> None:
     # Feature networks that stay as their files have them are read when a network is first made.
-    if not (getattr(task, "weights", None) or getattr(task, "face_weights", None)):
+    if not hasattr(task, "matched"):
         return
     task.network()
-    matched = task.matched  # type: ignore[attr-defined]
     if fabric.is_global_zero:
-        for report in matched.values() if isinstance(matched, Mapping) else matched:
+        for report in task.matched.values() if isinstance(task.matched, Mapping) else task.matched:
             print(report, flush=True)
 
 
