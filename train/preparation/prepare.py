@@ -178,5 +178,5 @@ def _report(corpus: ClipCorpus, wrong: dict[str, str], folder: Path) -> None:
     raise CorpusError(
         f"{len(wrong)} of {len(corpus.clips)} clips of {corpus.name} cannot be used: {first}"
         f"{' ...' if len(wrong) > 5 else ''}; {path} lists all. Repair them, or leave them out on purpose: that file, "
-        "or lines of it, can be given as the names to leave out"
+        "or lines of it, can be given to --leave-out"
     )
