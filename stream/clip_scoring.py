@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from engines.bundle import Bundle, ClipInput, Stage
+from engines.bundle import RAW, Bundle, ClipInput, Stage
 from engines.engine import Engine, EngineError
 from engines.select import open_engine
 from stream.clip_assembly import with_flow
@@ -55,6 +55,8 @@ class ClipScorer:
             name: open_engine(backend, bundle.stage(name), threads=threads) for name in self.stages
         }
         self._check(bundle)
+        # A recogniser of one modality says the same where both are there: it is that modality which tells.
+        self._told_by = {kind: _modality_of(source, self.stages) for kind, source in self._posteriors.items()}
         self._incremental = incremental
         self._kept: dict[str, dict[int, tuple[object, Rows]]] = {
             name: {} for name, stage in self.stages.items() if stage.per != "window"
@@ -98,7 +100,7 @@ class ClipScorer:
                 scores.append(Score(window=window, posterior=None, weights={FACE: 0.0, VOICE: 0.0}))
                 continue
             posterior = _Evaluation(self, window, window.clip, used).tensor(self._posteriors[kind])[0]
-            scores.append(Score(window=window, posterior=posterior, weights=dict(WEIGHTS[kind])))
+            scores.append(Score(window=window, posterior=posterior, weights=dict(WEIGHTS[self._told_by[kind]])))
         for name, kept in self._kept.items():
             for key in kept.keys() - used[name]:
                 del kept[key]
@@ -176,6 +178,19 @@ class _Evaluation:
             assert self._window.waveform is not None
             return self._window.waveform[None]
         return np.stack([getattr(face, source) for face in self._frames])[None]
+
+
+def _modality_of(source: str, stages: Mapping[str, Stage]) -> str:
+    sources, raw = [source], set()
+    while sources:
+        one = sources.pop()
+        if one in RAW:
+            raw.add(one)
+        else:
+            sources.extend(stages[one.split(".")[0]].takes.values())
+    if "waveform" not in raw:
+        return FACE
+    return BOTH if len(raw) > 1 else VOICE
 
 
 def nearest_chunks(times_ns: Sequence[int], numbers: Sequence[int], chunk_s: float) -> np.ndarray:

@@ -106,6 +106,16 @@ def test_what_has_no_posterior_is_not_guessed(tmp_path: Path) -> None:
     assert [sum(score.weights.values()) for score in scores] == [0.0, 0.0, 0.0]
 
 
+def test_the_weights_are_those_of_what_the_posterior_takes(tmp_path: Path) -> None:
+    named = {"both": "face_head.posterior", "voice": "voice_head.posterior"}
+    one = window([picture()], [(0, chunk())], wave())
+    with ClipScorer(small_clip_bundle(tmp_path, posteriors=named), backend="onnx") as scorer:
+        (score,) = scorer.score([one])
+    assert score.weights == {"face": 1.0, "voice": 0.0}
+    with ClipScorer(small_clip_bundle(tmp_path / "both"), backend="onnx") as scorer:
+        assert scorer.score([one])[0].weights == {"face": 0.5, "voice": 0.5}
+
+
 def test_sliding_costs_what_is_new(bundle: Bundle) -> None:
     frames, chunks = [picture() for _ in range(12)], [(k, chunk()) for k in range(8)]
     sound = wave()
