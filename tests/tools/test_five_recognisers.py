@@ -7,13 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from engines.bundle import load
+from stream.aggregation import calibrate
 from tests import clip_corpora as made
 from tests.clip_signals import scenes
 from tests.sessions import Told, played
+from tests.train.clip_tasks import batch
 from tools.cli import run
+from train.clips.recipes import CLIP_RECIPES
+from train.corpora.clips import Clip, ClipCorpus
 from train.corpora.readers import read_clips
+from train.preparation.prepare import prepare
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -43,7 +49,7 @@ RECIPES = (
         corpus="iemocap",
         make=lambda folder: made.iemocap(folder, n_clips=20, duration_s=1.0),
         settings=(
-            "crop_px=32", "n_frames=16", "narrow=8", "n_samples=8000", "span_s=0.8", "flow=dis",
+            "crop_px=32", "n_frames=16", "narrow=8", "n_samples=16000", "span_s=1.0", "flow=dis",
             "vgg.picture_px=32", "vgg.widths=8,12,16,24,24", "vgg.hidden=24",
         ),
     ),
@@ -60,14 +66,14 @@ RECIPES = (
         recipe="emodal",
         corpus="folders",
         make=lambda folder: made.folders(folder, n_clips=12, n_labels=2, duration_s=1.0),
-        settings=("crop_px=24", "n_samples=8000", "image_widths=4,6,8", "image_hidden=16", "audio_hidden=16,12"),
+        settings=("crop_px=24", "n_samples=16000", "image_widths=4,6,8", "image_hidden=16", "audio_hidden=16,12"),
     ),
     Small(
         recipe="bilinear",
         corpus="afew",
         make=lambda folder: made.afew(folder, n_clips=28, duration_s=1.0),
         settings=(
-            "faces.backbone=ResNet18", "faces.crop_px=32", "faces.width=4", "n_samples=10560", "audio_width=4",
+            "faces.backbone=ResNet18", "faces.crop_px=32", "faces.width=4", "n_samples=16000", "audio_width=4",
             "hidden=8", "n_pooled=16", "n_frames=3",
         ),
     ),
@@ -123,6 +129,32 @@ def test_it_streams_and_incremental_scoring_is_scoring_each_window_whole(run_fol
     assert len({tuple(e.posterior.values()) for e in scored}) > 1
     spans = [tuple(float(p) for p in e.posterior.values()) for e in scored]
     assert np.allclose([sum(p) for p in spans], 1.0, atol=1e-4)
+
+
+def test_a_stream_says_what_training_measured(run_folder: Path, tmp_path: Path) -> None:
+    """A clip as long as the window, once prepared and scored by torch, once streamed and scored by the graphs."""
+    bundle = load(next(run_folder.glob("*/bundle")))
+    manifest = bundle.manifest
+    if manifest.clip is None:
+        pytest.skip("its windows are drawn at random: tests/train/test_task_temporal.py compares the draws")
+    (scene,) = scenes("both", 1, 2, 9)
+    path = made.write_clip(tmp_path / "a.mkv", scene, manifest.clip.span_s)
+    small = next(one for one in RECIPES if one.recipe == manifest.name)
+    task = CLIP_RECIPES[small.recipe].task(manifest.labels, dict(text.split("=", 1) for text in small.settings))
+    clip = Clip(name="one/a", path=path, label=0, person="a")
+    corpus = ClipCorpus(name="one", labels=manifest.labels, clips=(clip,), folds=(), protocol="")
+    prepared = prepare(corpus, task.needs(), tmp_path / "cache", workers=1)[0]
+    network = task.network()
+    network.load_state_dict(torch.load(bundle.folder.parent / "weights.pt", weights_only=True))
+    with torch.no_grad():
+        posterior = task.posterior(network.eval(), batch(task, [prepared]))[0].numpy()
+    (estimate,) = (
+        e for e in played(path, bundles=[bundle]).estimates if e.span[1] == pytest.approx(manifest.clip.span_s)
+    )
+    assert estimate.modalities == {"face": 0.5, "voice": 0.5}
+    # flow is kept to a 32nd of a pixel in the cache, sound to 16 bits
+    expected = calibrate(posterior, manifest.temperature.both)
+    np.testing.assert_allclose(list(estimate.posterior.values()), expected, atol=2e-3)
 
 
 def test_it_is_replayed_by_its_folder(run_folder: Path, clip: Path, tmp_path: Path) -> None:
