@@ -9,6 +9,7 @@ targets are the raters' distribution over the eight labels, and a picture's labe
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -81,8 +82,11 @@ class PictureLearner(nn.Module):
         return self.network.classifier(self.network.network(pixels)).float()
 
     @torch.no_grad()
-    def posteriors(self, faces: Faces) -> np.ndarray:
-        """(n, L) float32, each picture enlarged to the last of the sizes."""
+    def posteriors(self, faces: Faces, *, mirrored: bool = False) -> np.ndarray:
+        """(n, L) float32, each picture enlarged to the last of the sizes; `mirrored` averages with its mirror image."""
+        if mirrored:
+            other = replace(faces, images=np.ascontiguousarray(faces.images[:, :, ::-1]))
+            return np.asarray((self.posteriors(faces) + self.posteriors(other)) / 2)
         grey = torch.from_numpy(faces.images).unsqueeze(1).float() / 127.5 - 1.0
         size, device = (self._sizes_px[-1],) * 2, next(self.parameters()).device
         parts = [F.interpolate(part, size, mode="bilinear", align_corners=False) for part in grey.split(256)]
