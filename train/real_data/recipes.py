@@ -57,7 +57,7 @@ FEATURES_PUBLISHED = {
 }  # fmt: skip
 FACES_PROTOCOL = (
     "FER+ split valid, eight labels, a picture's label the majority of all ten votes, pictures whose majority is "
-    "unknown or no face left out; last epoch's averaged weights; a picture's posterior is the mean with its mirror's"
+    "unknown or no face left out; last epoch's averaged weights"
 )
 
 
