@@ -55,7 +55,8 @@ class ClipAssembler(WindowAssembler):
         self._next_chunk = 0
 
     def _draw(self, segment: int, bounds: tuple[int, int], frames: list[FrameFaces]) -> Draw:
-        newest_ns = frames[-1].t_ns if frames else bounds[1] - 1
+        held = frames or [frame for frame in self._past if frame.t_ns >= bounds[1] - self._span_ns]
+        newest_ns = held[-1].t_ns if held else bounds[1] - 1
         return Draw(
             segment=segment,
             frame_ns=newest_ns,

@@ -174,6 +174,12 @@ def test_pictures_of_one_who_left_are_dropped() -> None:
     assert [w.person for w in found[4].windows] == [VOICE_ONLY]
 
 
+def test_a_window_without_a_new_picture_tells_the_time_of_its_newest() -> None:
+    found = hops(saw((0, [1]), (50, [1])), heard(loud(6_400)))
+    assert [hop.windows[0].draw.frame_ns // MS for hop in found] == [50, 50, 50, 399]
+    assert [hop.windows[0].face is None for hop in found] == [False, False, False, True]
+
+
 def test_flow_that_is_missing_is_that_of_the_next_picture() -> None:
     moving = np.ones((16, 16, 2), np.float32)
     first, second, third = face(), face(), face()
