@@ -45,7 +45,7 @@ def draw_curves(
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="upper right" if axes is left else "lower right")
+        axes.legend(fontsize=8, loc="lower left" if axes is left else "lower right")
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
