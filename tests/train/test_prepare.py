@@ -366,7 +366,18 @@ def test_all_bad_clips_are_in_one_report_and_can_be_left_out(talking: Path, tmp_
     assert (store.n_made, len(store), store.left_out) == (0, 1, tuple(sorted(bad)))
     assert store.corpus.folds == (Fold(name="1", train=(0,), test=(0,)),)
     assert store[0].name == store.corpus.clips[0].name == "mini/talking"
-    assert not listing.exists()
+    assert read_names(listing) == tuple(sorted(bad))  # it is the user's now
+
+
+def test_clips_left_out_before_stay_in_the_list_of_bad_ones(talking: Path, tmp_path: Path) -> None:
+    bad = bad_clips(tmp_path / "bad", talking)
+    known, *others = sorted(bad)
+    whole = corpus(*sorted([clip(talking), *(bad[name][0] for name in (known, *others[:2]))], key=lambda one: one.name))
+    with pytest.raises(CorpusError, match=r"2 of 3 clips of mini cannot be used"):
+        prepare(whole, Needs(face=FACE), tmp_path / "cache", workers=1, leave_out=[known])
+    listing = tmp_path / "cache" / "mini-bad-clips.txt"
+    assert set(read_names(listing)) == {known, *others[:2]}
+    assert len(prepare(whole, Needs(face=FACE), tmp_path / "cache", workers=1, leave_out=read_names(listing))) == 1
 
 
 class Deadly(type(Path())):  # type: ignore[misc]

@@ -95,7 +95,7 @@ def prepare(
                 bars.advance(bar)
                 if problem is not None:
                     wrong |= {name: problem for name, file in files.items() if file == path}
-    _report(corpus, wrong, cache)
+    _report(corpus, wrong, cache, leave_out)
     paths = tuple(files[clip.name] for clip in corpus.clips)
     left_out = tuple(sorted(set(leave_out)))
     return Store(corpus=corpus, needs=needs, left_out=left_out, files=paths, n_made=len(missing))
@@ -167,12 +167,13 @@ def _jobs(missing: dict[Path, Clip], needs: Needs) -> list[prepare_jobs.Job]:
     return list(jobs.values())
 
 
-def _report(corpus: ClipCorpus, wrong: dict[str, str], folder: Path) -> None:
-    path = folder / f"{corpus.name}-bad-clips.txt"
+def _report(corpus: ClipCorpus, wrong: dict[str, str], folder: Path, left_out: Collection[str]) -> None:
     if not wrong:
-        path.unlink(missing_ok=True)
         return
-    lines = [f"{name}\t{' '.join(wrong[name].split())}" for name in sorted(wrong)]
+    path = folder / f"{corpus.name}-bad-clips.txt"
+    # It may be the very file that was given to leave clips out: those stay in it.
+    lines = [f"{name}\tleft out before" for name in sorted(set(left_out) - wrong.keys())]
+    lines += [f"{name}\t{' '.join(wrong[name].split())}" for name in sorted(wrong)]
     path.write_text("\n".join([f"# {len(lines)} clips of {corpus.name}", *lines]) + "\n", encoding="utf-8")
     first = "; ".join(f"{name} ({wrong[name]})" for name in sorted(wrong)[:5])
     raise CorpusError(
