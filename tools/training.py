@@ -1,5 +1,6 @@
 """`emocast train`: a recipe on the corpora of a person's own disk, to a bundle."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def train(recipe: str, data: Sequence[str], options: TrainOptions) -> int:
     made = _train_clips(recipe, data, out, options) if recipe in clips else _train_whole(recipe, data, out, options)
     is_bundle = (made / "bundle.json").is_file()
     kind = "bundle" if is_bundle else "result" if options.stage is None else f"stage {options.stage}"
-    print(f"{kind}: {made}", flush=True)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # each further device runs this command too
+        print(f"{kind}: {made}", flush=True)
     return DONE
 
 
