@@ -369,6 +369,17 @@ def test_all_bad_clips_are_in_one_report_and_can_be_left_out(talking: Path, tmp_
     assert read_names(listing) == tuple(sorted(bad))  # it is the user's now
 
 
+def test_what_is_silent_is_the_recognisers_word(tmp_path: Path) -> None:
+    quiet = write_media(tmp_path / "a.wav", audio=Audio(duration_s=1.0, sound=lambda t_s: 3e-4 * np.sin(2764 * t_s)))
+    listens = Needs(face=None)
+    with pytest.raises(CorpusError, match="it is silent: its loudest 50 ms have -73 dBFS, less than -55"):
+        prepare(corpus(clip(quiet)), listens, tmp_path / "cache", workers=1)
+    store = prepare(
+        corpus(clip(quiet)), dataclasses.replace(listens, silence_dbfs=-100.0), tmp_path / "cache", workers=1
+    )
+    assert store[0].samples is not None
+
+
 def test_clips_left_out_before_stay_in_the_list_of_bad_ones(talking: Path, tmp_path: Path) -> None:
     bad = bad_clips(tmp_path / "bad", talking)
     known, *others = sorted(bad)

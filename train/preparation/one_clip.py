@@ -16,7 +16,6 @@ from stream.voice import peak_level_dbfs
 from stream.windows import NS_PER_S, sample_index
 from train.corpora.clips import Clip, Side
 from train.preparation.prepared import Needs, Prepared
-from train.voices import SILENCE_DBFS
 
 SHORTEST_S = 0.1  # an analysis window
 SHORT_S = 0.25  # a file may end that much before a clip in it does: a matter of how containers round
@@ -126,8 +125,10 @@ class Take:
             return ["it has no sound"]
         wrong = self._wrong_length("sound", 0.0, len(samples) / RATE_HZ)
         level = peak_level_dbfs(samples, RATE_HZ)
-        if not wrong and level < SILENCE_DBFS:
-            wrong.append(f"it is silent: its loudest 50 ms have {level:.0f} dBFS, less than {SILENCE_DBFS:g}")
+        if not wrong and level < self._needs.silence_dbfs:
+            wrong.append(
+                f"it is silent: its loudest 50 ms have {level:.0f} dBFS, less than {self._needs.silence_dbfs:g}"
+            )
         return wrong
 
     def _wrong_length(self, what: str, first_s: float, last_s: float) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from engines.bundle import FaceInput
+from train.voices import SILENCE_DBFS
 
 RATE_HZ = 16_000
 Flow = Literal["none", "lucas-kanade", "farneback", "dis"]
@@ -21,6 +22,7 @@ class Needs:
         flow: Optical flow from each crop's predecessor to it.
         pose: Whether body pose is needed.
         audio: Whether sound is needed: a clip without any is then an error.
+        silence_dbfs: And so is one whose loudest 50 ms are quieter than this; as the bundle's audio windows have it.
     """
 
     face: FaceInput | None
@@ -28,6 +30,7 @@ class Needs:
     flow: Flow = "none"
     pose: bool = False
     audio: bool = True
+    silence_dbfs: float = SILENCE_DBFS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

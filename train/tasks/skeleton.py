@@ -38,7 +38,7 @@ from train.backbones.vggish import VggishConfig
 from train.export import export_graph
 from train.models.skeleton import LABELS, N_STEPS, N_VALUES, SkeletonConfig
 from train.preparation.prepared import Needs, Prepared
-from train.tasks.skeleton_bundle import CHUNK, FRAME, describe
+from train.tasks.skeleton_bundle import CHUNK, FRAME, SILENCE_DBFS, describe
 from train.tasks.skeleton_steps import (
     Head,
     Recogniser,
@@ -112,7 +112,13 @@ class SkeletonTask:
     def needs(self) -> Needs:
         """Pictures are prepared for every configuration, since their times are the steps."""
         streams = self.config.streams
-        return Needs(face=self._face(), frame_hz=self.frame_hz, pose="skeleton" in streams, audio="audio" in streams)
+        return Needs(
+            face=self._face(),
+            frame_hz=self.frame_hz,
+            pose="skeleton" in streams,
+            audio="audio" in streams,
+            silence_dbfs=SILENCE_DBFS,
+        )
 
     @cached_property
     def backbones(self) -> nn.ModuleDict:
