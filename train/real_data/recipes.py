@@ -274,4 +274,4 @@ def _train_faces(fabric: Fabric, folder: Path, out: Path, stage: str, config: Lo
     trained: Any = fit(fabric, learner, config, out / stage)
     if fabric.is_global_zero:
         torch.save(trained.state_dict(), out / stage / "weights.pt")
-    return figures(trained.posteriors(held_out, mirrored=True), held_out.majority)
+    return figures(trained.posteriors(held_out), held_out.majority)
