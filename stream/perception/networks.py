@@ -22,6 +22,8 @@ import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
+from stream.whole_file import write_whole
+
 STORE = "https://storage.googleapis.com/mediapipe-assets"
 STORE_DEADLINE_S = 2.5  # to the first byte: an unreachable host must not eat the three seconds to a first estimate
 STALL_S = 10.0  # without a byte after that
@@ -131,18 +133,8 @@ def _digest(content: bytes) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # Each process writes a file of its own and renames it, so whoever reads `path` sees all of it or nothing.
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(part, 0o644)  # mkstemp lets nobody else read, but a cache may be shared
-            os.replace(part, path)
-        except OSError:
-            Path(part).unlink(missing_ok=True)
-            raise
+        write_whole(path, content)
     except OSError as error:
         raise NetworkError(
             f"cannot write {path}: {error.strerror}; set EMOCAST_CACHE to a folder that can be written"

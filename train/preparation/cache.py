@@ -7,8 +7,6 @@ as JPEG and 41 GB as PNG, and reading PNG takes four times as long. So pictures 
 """
 
 import hashlib
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from stream.whole_file import write_whole
 from train.corpora.clips import Clip
 from train.corpora.items import CorpusError
 from train.preparation.prepared import Needs, Prepared
@@ -73,16 +72,7 @@ def write(path: Path, clip: Prepared) -> None:
     payload = msgspec.msgpack.encode(_pack(clip))
     content = _MAGIC + hashlib.blake2b(payload, digest_size=_DIGEST).digest() + payload
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(part, 0o644)  # mkstemp lets nobody else read, but a cache may be shared
-            os.replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        write_whole(path, content)
     except OSError as error:
         raise CorpusError(
             f"cannot write {path}: {error.strerror}; make room, or choose another cache folder"
