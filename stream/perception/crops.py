@@ -34,7 +34,7 @@ class Geometry(Protocol):
 
 
 class Located(Protocol):
-    """A face's place in a frame; `faces.Detection` fits."""
+    """A face's place in a frame; `detection.Detection` fits."""
 
     @property
     def box(self) -> tuple[float, float, float, float]: ...

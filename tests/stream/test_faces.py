@@ -16,9 +16,9 @@ import skimage.data
 from numpy.typing import NDArray
 
 from stream.perception.crops import FaceGeometry
-from stream.perception.detection import Detection
-from stream.perception.faces import FaceDetector, FacePerception
+from stream.perception.detection import Detection, FaceDetector
 from stream.perception.search import overlap
+from stream.perception.views import Perception, View
 from stream.records import FrameFaces, VideoFrame
 
 Image = NDArray[np.uint8]
@@ -56,13 +56,20 @@ def frames(path: Path) -> list[VideoFrame]:
         ]
 
 
+def watching(
+    geometry: FaceGeometry = GEOMETRY, *, analysis_hz: float = 12.5, detector: FaceDetector | None = None
+) -> Perception:
+    """Perception with one view."""
+    return Perception([View(geometry, rate_hz=analysis_hz)], detector=detector)
+
+
 def run(images: Sequence[Image | VideoFrame], **options: Any) -> tuple[list[FrameFaces], list[tuple[int, str, int]]]:
     """Analysed frames and events of a whole stream; images come 80 ms apart."""
     seen, events = [], []
-    with FacePerception(GEOMETRY, **options) as perception:
+    with watching(**options) as perception:
         for k, one in enumerate(images):
             frame = VideoFrame(t_ns=k * STEP_NS, image=one) if isinstance(one, np.ndarray) else one
-            if (faces := perception.process(frame)) is not None:
+            if (faces := perception.process(frame)[0]) is not None:
                 seen.append(faces)
             events += [(event.t_ns, event.kind, event.person) for event in perception.events()]
     return seen, events
@@ -192,8 +199,8 @@ def test_crops_put_the_eyes_where_the_geometry_asks(portrait: Image, angle_deg: 
         cv2.circle(marked, (round(eye[0] - 0.5), round(eye[1] - 0.5)), 3, colour, -1)
     turn = cv2.getRotationMatrix2D((224, 125), angle_deg, 1.0)
     geometry = FaceGeometry(size_px=192, align="eyes", eye_distance=0.37, eye_height=0.4)
-    with FacePerception(geometry) as perception:
-        analysed = perception.process(VideoFrame(t_ns=0, image=cv2.warpAffine(marked, turn, (512, 512))))
+    with watching(geometry) as perception:
+        [analysed] = perception.process(VideoFrame(t_ns=0, image=cv2.warpAffine(marked, turn, (512, 512))))
     assert analysed is not None
     [face] = analysed.faces
     red, green, blue = np.moveaxis(face.crop.astype(int), 2, 0)
@@ -217,7 +224,7 @@ def test_frames_are_analysed_by_media_time(analysis_hz: float, analysed: list[in
 
 def test_persons_are_lost_two_seconds_after_their_last_frame(portrait: Image) -> None:
     blank = np.zeros_like(portrait)
-    with FacePerception(GEOMETRY) as perception:
+    with watching() as perception:
         perception.process(VideoFrame(t_ns=0, image=portrait))
         assert perception.n_persons == 1
         for k in range(1, 27):
@@ -235,7 +242,7 @@ def test_misuse_is_refused(detector: FaceDetector) -> None:
         with pytest.raises(ValueError, match=r"expected an image \(height, width, 3\) uint8"):
             detector.detect(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="rate_hz must be positive, got 0"):
-        FacePerception(GEOMETRY, analysis_hz=0)
+        watching(analysis_hz=0)
     with pytest.raises(ValueError, match="min_score must lie in"):
         FaceDetector(min_score=2)
 
@@ -243,7 +250,8 @@ def test_misuse_is_refused(detector: FaceDetector) -> None:
 def test_a_process_imports_little_and_keeps_its_stderr_clean() -> None:
     program = """
 import os, sys, numpy as np
-from stream.perception.faces import FaceDetector
+import stream.perception.views
+from stream.perception.detection import FaceDetector
 assert "mediapipe" not in sys.modules
 with FaceDetector() as detector:
     for size in range(100, 160):
