@@ -1,6 +1,5 @@
 """What the tests of clip recognisers share: a plain training, and a bundle that is run stage by stage."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engines.bundle import Bundle, Manifest, PerModality, Stage, load
+from engines.bundle import Bundle
 from engines.onnx_runtime import OnnxEngine
+from train.clips.bundle import draft, save
 from train.preparation.prepared import Prepared
 from train.tasks.task import Exported, Task
 
@@ -64,38 +64,7 @@ def unreached(task: Task, network: nn.Module, clips: Sequence[Prepared], labels:
 
 def bundle(task: Task, exported: Exported, folder: Path) -> Bundle:
     """Write the bundle of these graphs, and load it, which validates it."""
-    alike = PerModality(face=1.0, voice=1.0, both=1.0)
-    stages = {
-        name: Stage(
-            file=graph.file,
-            sha256=hashlib.sha256((folder / graph.file).read_bytes()).hexdigest(),
-            per=graph.per,
-            takes=dict(graph.takes),
-        )
-        for name, graph in exported.stages.items()
-    }
-    manifest = Manifest(
-        format=1,
-        name=task.name,
-        paper=task.paper,
-        labels=task.labels,
-        face=exported.face,
-        audio=exported.audio,
-        scheme=exported.scheme,
-        clip=exported.clip,
-        pose=exported.pose,
-        flow=exported.flow,
-        stages=stages,
-        posteriors=dict(exported.posteriors),
-        fusion=alike,
-        temperature=alike,
-        min_confidence=0.0,
-        trained=(),
-        command="",
-        scores=(),
-    )
-    (folder / "bundle.json").write_bytes(msgspec.json.encode(manifest))
-    return load(folder)
+    return save(folder, msgspec.structs.replace(draft(task, exported, folder, ""), min_confidence=0.0))
 
 
 def by_stages(made: Bundle, source: str, raw: Rows, chunks: np.ndarray | None = None) -> np.ndarray:

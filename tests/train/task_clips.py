@@ -1,6 +1,5 @@
 """Prepared clips whose classes differ by one thing alone, and a plain loop that trains a task on them."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engines.bundle import Bundle, Corpus, Manifest, PerModality, Stage, load
+from engines.bundle import Bundle, Corpus, Stage
 from engines.onnx_runtime import OnnxEngine
 from tests.clip_prepared import prepared
 from tests.clip_signals import Signal, scenes
+from train.clips.bundle import draft, save
 from train.preparation.prepared import Needs, Prepared
 from train.tasks.task import Exported, Task
 
@@ -99,37 +99,8 @@ def without_gradient(task: Task, material: Labelled) -> list[str]:
 
 def bundled(task: Task, exported: Exported, folder: Path) -> Bundle:
     """The exported graphs as a bundle, written and loaded again."""
-    each = PerModality(face=1.0, voice=1.0, both=1.0)
-    manifest = Manifest(
-        format=1,
-        name=task.name,
-        paper=task.paper,
-        labels=task.labels,
-        face=exported.face,
-        audio=exported.audio,
-        scheme=exported.scheme,
-        clip=exported.clip,
-        pose=exported.pose,
-        flow=exported.flow,
-        stages={
-            name: Stage(
-                file=graph.file,
-                sha256=hashlib.sha256((folder / graph.file).read_bytes()).hexdigest(),
-                per=graph.per,
-                takes=dict(graph.takes),
-            )
-            for name, graph in exported.stages.items()
-        },
-        posteriors=dict(exported.posteriors),
-        fusion=each,
-        temperature=each,
-        min_confidence=0.4,
-        trained=(Corpus(name="made clips", licence="made here", used="all"),),
-        command="none",
-        scores=(),
-    )
-    (folder / "bundle.json").write_bytes(msgspec.json.encode(manifest))
-    return load(folder)
+    trained = (Corpus(name="made clips", licence="made here", used="all"),)
+    return save(folder, msgspec.structs.replace(draft(task, exported, folder, "none"), trained=trained))
 
 
 def posterior_of(bundle: Bundle, modality: Literal["both", "face", "voice"], raw: dict[str, np.ndarray]) -> np.ndarray:

@@ -57,12 +57,12 @@ def write_bundle(
         old.unlink()
     exported = task.export(network, folder, clips)
     manifest = msgspec.structs.replace(
-        _manifest(task, exported, folder, command),
+        draft(task, exported, folder, command),
         temperature=_temperature(task, exported, result),
         trained=(_corpus(corpus, used),),
         scores=(_measured(task, corpus, result),),
     )
-    bundle = _save(folder, manifest)
+    bundle = save(folder, manifest)
     write_clip_card(bundle, corpus.protocol, exported.difference, result, seed=seed)
     return bundle
 
@@ -78,17 +78,18 @@ def write_untrained(task: Task, clips: Sequence[Prepared], folder: Path, command
     """
     folder.mkdir(parents=True, exist_ok=True)
     exported = task.export(task.network().eval(), folder, clips)
-    manifest = _manifest(task, exported, folder, command)
-    return _save(folder, msgspec.structs.replace(manifest, name=f"{task.name}-untrained"))
+    manifest = draft(task, exported, folder, command)
+    return save(folder, msgspec.structs.replace(manifest, name=f"{task.name}-untrained"))
 
 
-def _save(folder: Path, manifest: Manifest) -> Bundle:
+def save(folder: Path, manifest: Manifest) -> Bundle:
+    """Write `bundle.json`, and load the bundle, which validates it. Raises BundleError where it is not valid."""
     (folder / "bundle.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
     return load(folder)
 
 
-def _manifest(task: Task, exported: Exported, folder: Path, command: str) -> Manifest:
-    # Not yet calibrated nor measured.
+def draft(task: Task, exported: Exported, folder: Path, command: str) -> Manifest:
+    """What an export says of itself, not yet calibrated nor measured; the graphs lie in `folder`."""
     return Manifest(
         format=1,
         name=task.name,
