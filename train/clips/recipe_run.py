@@ -132,8 +132,8 @@ def _prepared(
 
 def _tell_matched(fabric: Fabric, task: Task) -> None:
     # Feature networks that stay as their files have them are read when a network is first made.
-    if not hasattr(task, "matched"):
-        return
+    if not hasattr(task, "matched") or not (getattr(task, "weights", ()) or getattr(task, "face_weights", ())):
+        return  # no file was named, and a network made for nothing is seconds
     task.network()
     if fabric.is_global_zero:
         for report in task.matched.values() if isinstance(task.matched, Mapping) else task.matched:
