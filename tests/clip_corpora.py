@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stream.records import RATE_HZ
 from tests.clip_signals import SIDE_PX, Scene, Signal, scenes
 from tests.media_files import Audio, Video, write_media
-from train.preparation.prepared import RATE_HZ
 
 RATE_FPS = 25
 DURATION_S = 1.6

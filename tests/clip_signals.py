@@ -12,8 +12,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from stream.records import RATE_HZ
 from tools.demo_clip import read_portrait
-from train.preparation.prepared import RATE_HZ
 
 # appearance: marks on the face. motion: speed of a texture, up or down. spectrum: pitch and formants of the voice.
 # skeleton: how far the body leans. agreement: marks and voice together, neither alone. both: marks and voice alike.

@@ -15,12 +15,13 @@ from stream.perception.crops import FaceGeometry, cut
 from stream.perception.detection import FaceDetector
 from stream.perception.flow import OpticalFlow
 from stream.perception.pose import PoseEstimator
+from stream.records import RATE_HZ
 from tests import clip_corpora as made
 from tests.clip_prepared import mannequin, prepared
 from tests.clip_signals import EYES as PORTRAIT_EYES
 from tests.clip_signals import Scene, Signal, scenes
 from train.corpora import iemocap
-from train.preparation.prepared import RATE_HZ, Needs, Prepared
+from train.preparation.prepared import Needs, Prepared
 
 EYES = FaceInput(size_px=32, align="eyes")
 Statistic = Callable[[Prepared], np.ndarray]

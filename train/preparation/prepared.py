@@ -8,7 +8,6 @@ import numpy as np
 from engines.bundle import FaceInput
 from train.voices import SILENCE_DBFS
 
-RATE_HZ = 16_000
 Flow = Literal["none", "lucas-kanade", "farneback", "dis"]
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engines.bundle import AudioInput, ClipInput, FaceInput, Scheme
+from stream.records import RATE_HZ
 from train import initial_weights
 from train.export import export_graph
 from train.models import bilinear
@@ -35,7 +36,7 @@ from train.models.bilinear import (
     SingleModality,
     VideoBranch,
 )
-from train.preparation.prepared import RATE_HZ, Needs, Prepared
+from train.preparation.prepared import Needs, Prepared
 from train.tasks.looks import vary
 from train.tasks.stretches import cut, pick
 from train.tasks.task import Exported, Graph

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engines.bundle import AudioInput, ClipInput, FaceInput, Scheme
+from stream.records import RATE_HZ
 from stream.windows import spread
 from train.export import export_graph
 from train.losses import LossWeights, bimodal_losses
 from train.models.emodal import LABELS, AudioNetwork, Emodal, EmodalConfig, ImageNetwork, Unimodal, build
-from train.preparation.prepared import RATE_HZ, Needs, Prepared
+from train.preparation.prepared import Needs, Prepared
 from train.tasks.looks import vary
 from train.tasks.stretches import cut
 from train.tasks.task import Exported, Graph

@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engines.bundle import AudioInput, ClipInput, FaceInput, Scheme
+from stream.records import RATE_HZ
 from train.export import export_graph
 from train.models.icanet import LABELS, MODALITIES, Icanet, IcanetConfig, fuse
-from train.preparation.prepared import RATE_HZ, Flow, Needs, Prepared
+from train.preparation.prepared import Flow, Needs, Prepared
 from train.tasks.stretches import cut, pick
 from train.tasks.task import Exported, Graph
 from train.voices import MIN_COVERAGE, SILENCE_DBFS

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from engines.bundle import AudioInput, ClipInput, FaceInput, Scheme
+from stream.records import RATE_HZ
 from train.models.skeleton import SkeletonConfig
-from train.preparation.prepared import RATE_HZ
 from train.tasks.skeleton_steps import CHUNK_S, CHUNK_SAMPLES
 from train.tasks.task import Exported, Graph
 

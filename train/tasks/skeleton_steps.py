@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stream.records import RATE_HZ
 from train.backbones.swin import Swin, SwinConfig
 from train.backbones.vggish import Vggish, VggishConfig
 from train.frontends.vggish_patches import HOP, PATCH_FRAMES, PATCH_SAMPLES
 from train.models.skeleton import SkeletonConfig, SkeletonNextVlad
-from train.preparation.prepared import RATE_HZ
 
 CHUNK_SAMPLES = PATCH_FRAMES * HOP  # L, 15 360 samples
 CHUNK_S = CHUNK_SAMPLES / RATE_HZ  # 0.96 s

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engines.bundle import PAIR_STAGES, AudioInput, ClipInput, FaceInput, Scheme
+from stream.records import RATE_HZ
 from stream.windows import NS_PER_S, Draw, WindowScheme, divide, sample_index
 from train.default.finish import EYE_DISTANCE, EYE_HEIGHT
 from train.export import export, export_graph
@@ -35,7 +36,7 @@ from train.models.temporal import (
     TemporalConfig,
     build,
 )
-from train.preparation.prepared import RATE_HZ, Needs, Prepared
+from train.preparation.prepared import Needs, Prepared
 from train.tasks.ensemble import Ensemble
 from train.tasks.looks import vary
 from train.tasks.task import Exported, Graph
