@@ -21,10 +21,10 @@ from stream.feed.publisher import utc_now
 from stream.lane import BLOCK_NS, Lane
 from stream.meters import Meters
 from stream.notes import end_message, estimate_message, event_message, session_message, status_message
-from stream.perception.seen import PersonEvent
+from stream.perception.seen import PersonEvent, SeenFaces
 from stream.perception.views import Perception
 from stream.records import RATE_HZ, AudioBlock, SourceEvent, SourceInfo, VideoFrame
-from stream.rings import FrameRing
+from stream.rings import AudioRing, FrameRing
 from stream.scoring import WindowScorer
 from stream.windows import NS_PER_S, sample_index
 
@@ -280,8 +280,14 @@ class Session:
         self._publish_message(status)
 
     def _drops(self) -> dict[str, int]:
-        queues = {"frames": self._frames, "faces": self._lane.seen, "audio_samples": self._lane.audio}
-        return {name: ring.n_dropped for name, ring in queues.items() if ring is not None}
+        # Of all recognisers together: what any of them lost is told.
+        queues: dict[str, Sequence[FrameRing | SeenFaces | AudioRing | None]] = {
+            "frames": [self._frames],
+            "faces": [lane.seen for lane in self._lanes],
+            "audio_samples": [lane.audio for lane in self._lanes],
+        }
+        there = {name: [ring for ring in rings if ring is not None] for name, rings in queues.items()}
+        return {name: sum(ring.n_dropped for ring in rings) for name, rings in there.items() if rings}
 
     def _end(self, why: str = "the source has ended") -> dict[str, float]:
         self._tell_source_events(None)
