@@ -22,7 +22,7 @@ import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
-from stream.whole_file import write_whole
+from engines.whole_file import write_whole
 
 STORE = "https://storage.googleapis.com/mediapipe-assets"
 STORE_DEADLINE_S = 2.5  # to the first byte: an unreachable host must not eat the three seconds to a first estimate

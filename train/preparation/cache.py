@@ -15,7 +15,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from stream.whole_file import write_whole
+from engines.whole_file import write_whole
 from train.corpora.clips import Clip
 from train.corpora.items import CorpusError
 from train.preparation.prepared import Needs, Prepared
