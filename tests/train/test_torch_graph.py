@@ -207,6 +207,22 @@ def test_what_torch_cannot_run_names_the_node(tmp_path: Path) -> None:
         engine.run({"x": np.ones((3, 2), np.float32)})
 
 
+@pytest.mark.parametrize(
+    ("nodes", "why"),
+    [([], "no node makes its output y"), ([("Relu", "z", "y")], "Relu reads z, which none makes")],
+)
+def test_a_graph_that_misses_a_value_is_refused(tmp_path: Path, nodes: list[tuple[str, str, str]], why: str) -> None:
+    made = helper.make_graph(
+        [helper.make_node(kind, [x], [y]) for kind, x, y in nodes],
+        "broken",
+        [helper.make_tensor_value_info("x", FLOAT, [1])],
+        [helper.make_tensor_value_info("y", FLOAT, [1])],
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "a.onnx")
+    with pytest.raises(EngineError, match=f"expected an ONNX graph at .*, {why}"):
+        TorchGraph(tmp_path / "a.onnx")
+
+
 # whole graphs
 
 
