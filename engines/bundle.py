@@ -191,6 +191,11 @@ class Bundle:
     manifest: Manifest
     sha256: str
 
+    @property
+    def shipped(self) -> bool:
+        """Whether it came with emocast, and goes by its name."""
+        return self.folder.parent == SHIPPED
+
     def stage(self, name: str) -> Path:
         """Path of a stage's graph."""
         return self.folder / self.manifest.stages[name].file

@@ -11,6 +11,10 @@ class EngineError(RuntimeError):
     """An engine that cannot do what was asked; the text says what was expected, what came and what to do."""
 
 
+class InputError(EngineError):
+    """Inputs that a graph does not take: the caller's mistake, on any backend."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
     """One input or output of a graph.
@@ -32,7 +36,11 @@ class TensorSpec:
 class Engine(Protocol):
     """Runs one graph. One thread at a time may call `run`; outputs belong to the caller."""
 
-    backend: str
+    @property
+    def backend(self) -> str:
+        """Name of what runs it."""
+        ...
+
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -49,11 +57,11 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) ->
     """Hold feeds against the declared inputs; dimensions of one name must agree between them.
 
     Raises:
-        EngineError: If a feed is missing, unknown, or of another dtype or shape.
+        InputError: If a feed is missing, unknown, or of another dtype or shape.
     """
     expected = {spec.name for spec in specs}
     if expected != set(feeds):
-        raise EngineError(f"expected inputs {sorted(expected)}, got {sorted(feeds)}")
+        raise InputError(f"expected inputs {sorted(expected)}, got {sorted(feeds)}")
     sizes: dict[str, int] = {}
     for spec in specs:
         array = feeds[spec.name]
@@ -62,4 +70,4 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Mapping[str, np.ndarray]) ->
             wanted = sizes.setdefault(dimension, size) if isinstance(dimension, str) else dimension
             fits = fits and size == wanted
         if not fits:
-            raise EngineError(f"expected input {spec}, got {array.dtype} {array.shape}")
+            raise InputError(f"expected input {spec}, got {array.dtype} {array.shape}")

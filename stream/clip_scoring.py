@@ -13,7 +13,7 @@ import numpy as np
 
 from engines.bundle import RAW, Bundle, ClipInput, Stage
 from engines.engine import Engine, EngineError
-from engines.select import open_engine
+from engines.select import Engines
 from stream.clip_assembly import with_flow
 from stream.records import Clip, Face, Score, Window
 from stream.scoring import BOTH, FACE, VOICE, modality
@@ -31,8 +31,7 @@ class ClipScorer:
 
     Args:
         bundle: The recogniser.
-        backend: A backend that `engines.select.choose` returned.
-        threads: Threads inside an operator.
+        engines: What runs its graphs.
         incremental: False forgets everything after each hop, so that each window is computed whole.
 
     Attributes:
@@ -44,16 +43,14 @@ class ClipScorer:
         EngineError: If a graph cannot be loaded, or does not fit what `bundle.json` says.
     """
 
-    def __init__(self, bundle: Bundle, *, backend: str, threads: int = 1, incremental: bool = True) -> None:
+    def __init__(self, bundle: Bundle, engines: Engines, *, incremental: bool = True) -> None:
         manifest = bundle.manifest
         if manifest.clip is None:
             raise EngineError(f"{bundle.folder}: expected a clip recogniser, {manifest.name} scores single pairs")
         self.clip: ClipInput = manifest.clip
         self.stages: Mapping[str, Stage] = manifest.stages
         self._posteriors = manifest.posteriors
-        self._engines: dict[str, Engine] = {
-            name: open_engine(backend, bundle.stage(name), threads=threads) for name in self.stages
-        }
+        self._engines: dict[str, Engine] = {name: engines.open(bundle, name) for name in self.stages}
         self._check(bundle)
         # A recogniser of one modality says the same where both are there: it is that modality which tells.
         self._told_by = {kind: _modality_of(source, self.stages) for kind, source in self._posteriors.items()}
@@ -61,7 +58,6 @@ class ClipScorer:
         self._kept: dict[str, dict[int, tuple[object, Rows]]] = {
             name: {} for name, stage in self.stages.items() if stage.per != "window"
         }
-        self.backend = next(iter(self._engines.values())).backend
         self.last_ms = 0.0
         self.n_encoded = 0
 

@@ -20,6 +20,7 @@ class SessionConfig:
         weights: Of each model's posterior in the fused one, `4:2:4` for example; unset are equal ones.
         scoring: `incremental` computes what a frame gives once; `whole` computes each window anew, to compare.
         engine: `auto`, or a backend by name.
+        device: Where ONNX Runtime runs: `cpu`, or `cuda` for a GPU without TensorRT.
         threads: Threads inside an operator of an engine.
         seed: Seed of the window draws; the same recording and seed give the same windows.
         alignment: `centered` or `causal`; unset takes the bundle's first.
@@ -30,12 +31,15 @@ class SessionConfig:
     weights: str | None = None
     scoring: Literal["incremental", "whole"] = "incremental"
     engine: str = "auto"
+    device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
     seed: int = 0
     alignment: Alignment | None = None
     analysis_hz: float = 12.5
 
     def __post_init__(self) -> None:
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"device: expected cpu or cuda, got {self.device!r}")
         if self.threads < 1:
             raise ValueError(f"threads: expected 1 or more, got {self.threads}")
         if not 0 <= self.seed < 2**53:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from engines.bundle import Bundle
+from engines.select import Engines
 from stream.aggregation import Aggregate, Aggregator
 from stream.assembly import Hop, WindowAssembler
 from stream.clip_assembly import ClipAssembler
@@ -55,12 +56,12 @@ class Lane:
         manifest = self.bundle.manifest
         return View(manifest.face, rate_hz=self.rate_hz, flow=manifest.flow, pose=manifest.pose)
 
-    def scorer(self, backend: str) -> WindowScorer:
-        """Its engines, to be used with `with`. Raises EngineError if a graph cannot be loaded."""
+    def scorer(self, engines: Engines) -> WindowScorer:
+        """What scores its windows, to be used with `with`. Raises EngineError if a graph cannot be loaded."""
         incremental = self._config.scoring == "incremental"
         if self.bundle.manifest.clip is None:
-            return Scorer(self.bundle, backend=backend, threads=self._config.threads)
-        return ClipScorer(self.bundle, backend=backend, threads=self._config.threads, incremental=incremental)
+            return Scorer(self.bundle, engines)
+        return ClipScorer(self.bundle, engines, incremental=incremental)
 
     @property
     def awaited_ns(self) -> int:

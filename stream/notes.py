@@ -106,7 +106,14 @@ def end_message(stream: str, t_ns: int, text: str, totals: dict[str, float]) -> 
 
 
 def status_message(
-    stream: str, t_ns: int, meters: Meters, *, persons: int, drops: dict[str, int], audio_gap_s: float
+    stream: str,
+    t_ns: int,
+    meters: Meters,
+    *,
+    persons: int,
+    drops: dict[str, int],
+    audio_gap_s: float,
+    engine: tuple[str, str],
 ) -> Status:
     """How the stream runs; also the heartbeat."""
     rates = meters.rates()
@@ -125,4 +132,6 @@ def status_message(
         engine_ms=meters.percentiles("engine"),
         age_ms=meters.percentiles("age"),
         drift_ppm=None,
+        engine=engine[0],
+        engine_why=engine[1],
     )

@@ -7,9 +7,9 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from engines.bundle import Bundle
+from engines.bundle import PAIR_STAGES, Bundle
 from engines.engine import Engine, EngineError
-from engines.select import open_engine
+from engines.select import Engines
 from stream.records import Score, Window
 
 # What a window was scored from decides its graph, and its weight and temperature in the aggregation.
@@ -27,11 +27,9 @@ class WindowScorer(Protocol):
     """What scores the windows of a hop; used with `with`. The thread that calls it owns the engines.
 
     Attributes:
-        backend: What runs the graphs.
         last_ms: How long the last call took.
     """
 
-    backend: str
     last_ms: float
 
     def __enter__(self) -> Self: ...
@@ -50,19 +48,15 @@ class Scorer:
 
     Args:
         bundle: The recogniser.
-        backend: A backend that `engines.select.choose` returned.
-        threads: Threads inside an operator.
+        engines: What runs its graphs.
 
     Raises:
         EngineError: If a graph cannot be loaded, or does not fit what `bundle.json` says.
     """
 
-    def __init__(self, bundle: Bundle, *, backend: str, threads: int = 1) -> None:
-        self._frame: Engine = open_engine(backend, bundle.stage("frame_encoder"), threads=threads)
-        self._audio: Engine = open_engine(backend, bundle.stage("audio_encoder"), threads=threads)
-        self._head: Engine = open_engine(backend, bundle.stage("head"), threads=threads)
+    def __init__(self, bundle: Bundle, engines: Engines) -> None:
+        self._frame, self._audio, self._head = (engines.open(bundle, stage) for stage in PAIR_STAGES)
         self._check(bundle)
-        self.backend = self._frame.backend
         self.last_ms = 0.0
 
     def _check(self, bundle: Bundle) -> None:

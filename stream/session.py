@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from engines.bundle import Bundle
-from engines.select import choose
+from engines.select import Engines
 from stream.aggregation import Aggregate
 from stream.assembly import Hop
 from stream.clock import Clock, MonotonicClock
@@ -48,6 +48,11 @@ class Source(Protocol):
     def stop(self) -> None: ...
 
 
+def engines_of(config: SessionConfig) -> Engines:
+    """The engines that a session's settings ask for. Raises EngineError if there is no such backend."""
+    return Engines(config.engine, threads=config.threads, device=config.device)
+
+
 class Session:
     """A stream being analysed: its rings, its threads, and the line between them.
 
@@ -58,6 +63,7 @@ class Session:
         config: How to analyse.
         delivery: `wait` loses nothing (replay); `drop_oldest` keeps the newest (live).
         clock: Paces nothing here; the age of a published estimate is read from it.
+        engines: What runs the graphs, where several sessions share it; otherwise the session has its own.
 
     Attributes:
         meters: What the session measures of itself.
@@ -72,6 +78,7 @@ class Session:
         *,
         delivery: Delivery = Delivery.WAIT,
         clock: Clock | None = None,
+        engines: Engines | None = None,
     ) -> None:
         self._source, self._config = source, config
         self._publish_message, self._delivery = publish, delivery
@@ -79,7 +86,9 @@ class Session:
         self._ensemble = Ensemble(bundles, config.fusion_weights)
         self._lanes = [Lane(bundle, config) for bundle in bundles]
         self._lane = self._lanes[0]
-        self._backend, _ = choose(config.engine)
+        self._engines, self._owns_engines = engines or engines_of(config), engines is None
+        for bundle in bundles:  # an engine that cannot be had is refused before anything is opened
+            self._engines.choose(bundle)
         self.meters = Meters()
         self._faults: list[BaseException] = []
 
@@ -91,10 +100,12 @@ class Session:
         Raises:
             SourceError, EngineError, NetworkError: If a part of the line cannot be opened.
         """
-        with self._source as source, ExitStack() as engines, self._perception(source.info) as perception:
-            scorers = [engines.enter_context(lane.scorer(self._backend)) for lane in self._lanes]
+        with self._source as source, ExitStack() as life, self._perception(source.info) as perception:
+            if self._owns_engines:
+                life.enter_context(self._engines)
+            scorers = [life.enter_context(lane.scorer(self._engines)) for lane in self._lanes]
             self._prepare(source.info)
-            self._announce(source.info, scorers[0].backend)
+            self._announce(source.info)
             with self._running(self._capture, lambda: self._perceive(perception)):
                 for hop in self._hops():
                     self._conclude(hop, self._score(scorers, hop))
@@ -182,6 +193,7 @@ class Session:
     def _conclude(self, hop: Hop, aggregates: list[Aggregate]) -> None:
         self._reached_ns = self._lane.scheme.segment_bounds(hop.segment)[1]
         self._tell_source_events(self._reached_ns)
+        self._tell_engine()
         for event in hop.events:
             self._publish_message(event_message(event, self._name))
         age_ms = None
@@ -207,13 +219,14 @@ class Session:
         self._began_ns = self._clock.now_ns()
         self._reached_ns = 0
 
-    def _announce(self, info: SourceInfo, engine: str) -> None:
+    def _announce(self, info: SourceInfo) -> None:
+        self._runs_on = self._engines.state(self._lane.bundle)
         opening = session_message(
             info,
             self._ensemble,
             self._config,
             self._lane.scheme,
-            engine=engine,
+            engine=self._runs_on[0],
             session=uuid.uuid4().hex,
             origin=utc_now(),
         )
@@ -264,6 +277,12 @@ class Session:
         while self._source_events and (until_ns is None or self._source_events[0].t_ns < until_ns):
             self._publish_message(event_message(self._source_events.popleft(), self._name))
 
+    def _tell_engine(self) -> None:
+        before, self._runs_on = self._runs_on, self._engines.state(self._lane.bundle)
+        if before != self._runs_on:
+            changed = SourceEvent(t_ns=self._reached_ns, kind="engine", text=": ".join(self._runs_on))
+            self._publish_message(event_message(changed, self._name))
+
     def _report_if_due(self) -> None:
         if self.meters.due(STATUS_S):
             self._report()
@@ -276,6 +295,7 @@ class Session:
             persons=len(self._lane.present),
             drops=self._drops(),
             audio_gap_s=self._audio[0].n_gap / RATE_HZ if self._audio else 0.0,
+            engine=self._runs_on,
         )
         self._publish_message(status)
 

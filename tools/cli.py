@@ -1,5 +1,6 @@
 """The `emocast` command: thin, one function a command. What each does lies in the module of its name."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
+from engines.tensorrt.build import BuildOptions
 from stream.config import FeedConfig, SessionConfig
 from stream.feed.security import DEFAULT_ADDRESS
 from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE, leave_output
@@ -18,14 +20,17 @@ app = App(
 )
 models = App(name="models", help="The recogniser bundles that come with emocast.")
 bench = App(name="bench", help="How fast emocast is on this machine.")
+engine = App(name="engine", help="The engines that run a bundle's graphs: compile them for a GPU, verify, measure.")
 app.command(models)
 app.command(bench)
+app.command(engine)
 
 # The fields of a settings dataclass are options of their own.
 Session = Annotated[SessionConfig, Parameter(name="*")]
 Training = Annotated[TrainOptions, Parameter(name="*")]
 Tables = Annotated[TableOptions, Parameter(name="*")]
 Outlet = Annotated[FeedConfig, Parameter(name="*")]
+Build = Annotated[BuildOptions, Parameter(name="*")]
 
 
 @app.command
@@ -240,6 +245,56 @@ def bench_latency(
     return latency(clip, as_json=json, session=session)
 
 
+@engine.command(name="build")
+def engine_build(
+    bundle: str = "default",
+    *,
+    anew: bool = False,
+    options: Build = BuildOptions(),
+) -> int:
+    """Compile a bundle's graphs for this machine's GPU with TensorRT, and accept each plan or refuse it.
+
+    Parameters
+    ----------
+    bundle
+        A shipped bundle's name, or a bundle folder.
+    anew
+        Compile also what was compiled before.
+    """
+    from tools.engine_build import build
+
+    return build(bundle, options, anew=anew)
+
+
+@engine.command(name="verify")
+def engine_verify(
+    bundle: str = "default",
+    *,
+    out: Path | None = None,
+    options: Build = BuildOptions(),
+) -> int:
+    """Check the graphs, CUDA and TensorRT on this machine; the report can be attached to an issue.
+
+    Parameters
+    ----------
+    bundle
+        A shipped bundle's name, or a bundle folder.
+    out
+        Also write the report to this file.
+    """
+    from tools.engine_verify import verify
+
+    return verify(bundle, options, out=out)
+
+
+@app.command
+def doctor() -> int:
+    """What is here, what is missing, and the command that gets it."""
+    from tools.doctor import doctor
+
+    return doctor()
+
+
 @app.meta.default
 def _with_config(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], config: Path | None = None
@@ -260,6 +315,7 @@ def _with_config(
 
 def main() -> None:
     """Run the command line and leave with its exit code: 0 done, 2 wrong use or bad input, 1 a fault of ours."""
+    logging.basicConfig(format="emocast: %(message)s")  # warnings: what a person should know and need not mend
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from engines.cache_folder import cache_folder
 from stream.config import FeedConfig, SessionConfig
-from stream.perception.networks import cache_folder
 from stream.sources.media import Speed
 from tools.demo_clip import make
 from tools.replay import replay
@@ -13,7 +13,7 @@ VERSION = 2  # of the clip; a change of `demo_clip` makes it anew
 
 def clip_path() -> Path:
     """Where the made clip is kept."""
-    return cache_folder().parent / f"demo-{VERSION}" / "demo.mp4"
+    return cache_folder(f"demo-{VERSION}") / "demo.mp4"
 
 
 def demo(*, session: SessionConfig, feed: FeedConfig) -> int:

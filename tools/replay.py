@@ -9,7 +9,7 @@ from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Event, Message
 from stream.feed.publisher import Feed
 from stream.feed.sinks import JsonlSink, Sink, ZmqSink
-from stream.session import Session
+from stream.session import Session, engines_of
 from stream.sources.container import stream_name
 from stream.sources.errors import SourceError
 from stream.sources.media import MediaSource, Speed
@@ -45,10 +45,12 @@ def replay(
     code = DONE
     # Printing is a sink like any other: who stops reading the lines costs the feed and the file nothing.
     shown = [] if quiet else [LineSink(sys.stdout, kinds=(Estimate, Event), line=line_of)]
-    with Feed([*sinks(feed), *shown], delivery=Delivery.WAIT) as outlet:
+    # One set of engines for all files: what was loaded, or recorded on a GPU, serves the next one, too.
+    with Feed([*sinks(feed), *shown], delivery=Delivery.WAIT) as outlet, engines_of(session) as engines:
         for file, name in zip(files, names, strict=True):
             try:
-                Session(MediaSource(file, speed=speed, name=name), bundles, outlet.publish, session).run()
+                source = MediaSource(file, speed=speed, name=name)
+                Session(source, bundles, outlet.publish, session, engines=engines).run()
             except SourceError as error:
                 print(f"emocast: {error}", file=sys.stderr)
                 code = MISUSE

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from engines.bundle import load
-from engines.select import choose, open_engine
+from engines.select import Engines
 from stream.perception.crops import cut
 from stream.perception.detection import FaceDetector
 from train.corpora import ferplus
@@ -62,7 +62,7 @@ def main() -> int:
             if found:
                 crops.append(cut(frame, max(found, key=lambda face: face.score), bundle.manifest.face))
                 kept.append(index)
-    engine = open_engine(choose("auto")[0], bundle.stage("frame_encoder"))
+    engine = Engines().open(bundle, "frame_encoder")
 
     def right(pictures: np.ndarray) -> float:
         return float((engine.run({"crop": pictures})["posterior"].argmax(1) == faces.majority[kept]).mean())

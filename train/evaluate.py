@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engines.bundle import Bundle, BundleError, PerModality
+from engines.bundle import PAIR_STAGES, Bundle, BundleError, PerModality
 from engines.engine import Engine
-from engines.select import choose, open_engine
+from engines.select import Engines
 from stream.aggregation import calibrate
 from stream.config import window_scheme
 from stream.windows import WindowScheme
@@ -43,10 +43,8 @@ class Recogniser:
                 f"{bundle.manifest.name} looks at whole clips, single faces and utterances cannot be given to it; "
                 "emocast train measures it on clips, and its card says with what result"
             )
-        backend, _ = choose(engine)
-        self._frame = open_engine(backend, bundle.stage("frame_encoder"), threads=threads)
-        self._audio = open_engine(backend, bundle.stage("audio_encoder"), threads=threads)
-        self._head = open_engine(backend, bundle.stage("head"), threads=threads)
+        engines = Engines(engine, threads=threads)
+        self._frame, self._audio, self._head = (engines.open(bundle, stage) for stage in PAIR_STAGES)
         self.size_px = bundle.manifest.face.size_px
 
     def faces(self, images: np.ndarray) -> Encoded:

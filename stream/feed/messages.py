@@ -137,6 +137,8 @@ class Status(_Message, frozen=True, kw_only=True, tag="status"):
         engine_ms: p50 and p99 of scoring one hop; null before the first.
         age_ms: p50 and p99 of capture to publish; null at full speed.
         drift_ppm: Of the microphone's clock; null where there is none.
+        engine: Backend that runs the graphs now.
+        engine_why: Why that one: `asked for`, what `auto` found, or what failed in another.
     """
 
     frame_rate_hz: float
@@ -149,6 +151,8 @@ class Status(_Message, frozen=True, kw_only=True, tag="status"):
     engine_ms: tuple[float, float] | None
     age_ms: tuple[float, float] | None
     drift_ppm: float | None
+    engine: str = ""
+    engine_why: str = ""
 
 
 class Event(_Message, frozen=True, kw_only=True, tag="event"):

@@ -18,10 +18,10 @@ from pathlib import Path
 from shutil import which
 from typing import BinaryIO
 
-import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
+from engines.cache_folder import cache_folder
 from engines.whole_file import write_whole
 
 STORE = "https://storage.googleapis.com/mediapipe-assets"
@@ -73,12 +73,6 @@ NETWORKS = {
 _verified: dict[Path, str] = {}  # what this process has hashed already
 
 
-def cache_folder() -> Path:
-    """Where networks are kept: `networks` in EMOCAST_CACHE, or in the user's cache folder of emocast."""
-    base = os.environ.get("EMOCAST_CACHE")
-    return (Path(base) if base else platformdirs.user_cache_path("emocast")) / "networks"
-
-
 def find(name: str) -> Path:
     """The file of a network, fetched with a progress bar on stderr where the cache has none. Any thread may call.
 
@@ -91,7 +85,7 @@ def find(name: str) -> Path:
     """
     if name not in NETWORKS:
         raise ValueError(f"expected a network of {', '.join(sorted(NETWORKS))}, got {name!r}")
-    return obtain(NETWORKS[name], cache_folder() / f"{name}.tflite")
+    return obtain(NETWORKS[name], cache_folder("networks") / f"{name}.tflite")
 
 
 def obtain(network: Network, path: Path) -> Path:

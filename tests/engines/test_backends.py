@@ -1,5 +1,6 @@
 """The contract of an engine, which every backend passes on the same graphs."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,11 +10,26 @@ from onnx import TensorProto, helper
 
 from engines.bundle import load, shipped
 from engines.engine import Engine, EngineError, TensorSpec
+from engines.fallback import Fallback
 from engines.onnx_runtime import OnnxEngine
+from engines.tensorrt.build import BuildOptions, build
+from engines.tensorrt.run import TensorRTEngine
 from tests.small_bundle import N_SAMPLES, SIZE_PX, audio_encoder, frame_encoder, graph, head, softmax
+from train.torch_graph import TorchGraph
 
 Open = Callable[[Path], Engine]
-BACKENDS: dict[str, Open] = {"onnx": OnnxEngine}
+
+
+def tensorrt(path: Path) -> Engine:
+    return TensorRTEngine(build(path.read_bytes(), BuildOptions(batch="1,4")))
+
+
+def fallback(path: Path) -> Engine:
+    return Fallback(OnnxEngine(path), lambda: OnnxEngine(path), name=path.stem)
+
+
+BACKENDS: dict[str, Open] = {"onnx": OnnxEngine, "tensorrt": tensorrt, "fallback": fallback, "torch": TorchGraph}
+NAMES = {"fallback": "onnx"}  # that they go by, where it is another
 STAGES = ("frame_encoder", "audio_encoder", "head")
 
 
@@ -23,8 +39,10 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def open_graph(backend: str) -> Iterator[Open]:
+def open_graph(backend: str, request: pytest.FixtureRequest) -> Iterator[Open]:
     engines: list[Engine] = []
+    if backend == "tensorrt":
+        request.getfixturevalue("gpu")
 
     def opened(path: Path) -> Engine:
         engines.append(BACKENDS[backend](path))
@@ -35,13 +53,19 @@ def open_graph(backend: str) -> Iterator[Open]:
         engine.close()
 
 
+@pytest.fixture(params=["onnx", "torch"])
+def open_file(request: pytest.FixtureRequest) -> Open:
+    """Of the backends that read the file themselves."""
+    return BACKENDS[str(request.param)]
+
+
 def crops(n: int) -> np.ndarray:
     return np.random.default_rng(n).integers(0, 256, (n, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
 
 
 def test_it_declares_what_the_graph_takes_and_gives(open_graph: Open, tmp_path: Path, backend: str) -> None:
     engine = open_graph(frame_encoder(tmp_path / "a.onnx"))
-    assert engine.backend == backend
+    assert engine.backend == NAMES.get(backend, backend)
     assert engine.inputs == (TensorSpec(name="crop", dtype="uint8", shape=("batch", SIZE_PX, SIZE_PX, 3)),)
     assert engine.outputs == (
         TensorSpec(name="features", dtype="float32", shape=("batch", 3)),
@@ -94,6 +118,25 @@ def test_outputs_belong_to_the_caller(open_graph: Open, tmp_path: Path) -> None:
     assert (first == 7).all()
 
 
+def test_it_runs_in_any_thread_and_in_several(open_graph: Open, tmp_path: Path) -> None:
+    engine = open_graph(frame_encoder(tmp_path / "a.onnx"))
+    given = [crops(1 + k % 5) for k in range(24)]
+    got: list[np.ndarray | None] = [None] * len(given)
+
+    def work(first: int) -> None:
+        for k in range(first, len(given), 3):
+            got[k] = engine.run({"crop": given[k]})["features"]
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, features in zip(given, got, strict=True):
+        assert features is not None
+        np.testing.assert_allclose(features, one.reshape(len(one), -1, 3).mean(1) / 255, rtol=1e-5)
+
+
 def test_wrong_feeds_are_refused_and_it_goes_on(open_graph: Open, tmp_path: Path) -> None:
     engine = open_graph(frame_encoder(tmp_path / "a.onnx"))
     with pytest.raises(EngineError, match=r"expected inputs \['crop'\], got \['image'\]"):
@@ -116,33 +159,33 @@ def test_a_closed_engine_says_so_and_may_be_closed_again(open_graph: Open, tmp_p
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x09" * 50])
-def test_a_corrupt_file_is_one_line_that_names_it(open_graph: Open, tmp_path: Path, content: bytes) -> None:
+def test_a_corrupt_file_is_one_line_that_names_it(open_file: Open, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
     with pytest.raises(EngineError, match=f"expected an ONNX graph at {path}, ") as caught:
-        open_graph(path)
+        open_file(path)
     assert "\n" not in str(caught.value)
 
 
-def test_half_a_file_is_one_line_too(open_graph: Open, tmp_path: Path) -> None:
+def test_half_a_file_is_one_line_too(open_file: Open, tmp_path: Path) -> None:
     path = frame_encoder(tmp_path / "a.onnx")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(EngineError, match=f"expected an ONNX graph at {path}, ") as caught:
-        open_graph(path)
+        open_file(path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_one_line(open_graph: Open, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_one_line(open_file: Open, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"none\.onnx") as caught:
-        open_graph(tmp_path / "none.onnx")
+        open_file(tmp_path / "none.onnx")
     assert "\n" not in str(caught.value)
 
 
-def test_an_element_type_without_a_name_here_is_refused(open_graph: Open, tmp_path: Path) -> None:
+def test_an_element_type_without_a_name_here_is_refused(open_file: Open, tmp_path: Path) -> None:
     nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
     path = graph(tmp_path / "a.onnx", nodes, {"x": (TensorProto.DOUBLE, ["batch", 2])}, {"y": ["batch", 2]})
     with pytest.raises(EngineError, match=r"expected tensors of .* in .*a.onnx, x is tensor\(double\)"):
-        open_graph(path)
+        open_file(path)
 
 
 # the graphs that are shipped

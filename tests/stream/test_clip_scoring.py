@@ -9,6 +9,7 @@ import pytest
 
 from engines.bundle import Bundle, BundleError, load
 from engines.engine import EngineError
+from engines.select import Engines
 from stream.clip_scoring import ClipScorer, nearest_chunks
 from stream.records import Clip, Face, Window
 from stream.voice import VoiceState
@@ -27,7 +28,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture
 def scorer(bundle: Bundle) -> Iterator[ClipScorer]:
-    with ClipScorer(bundle, backend="onnx") as opened:
+    with ClipScorer(bundle, Engines("onnx")) as opened:
         yield opened
 
 
@@ -100,7 +101,7 @@ def test_one_modality_is_scored_by_its_own_head(scorer: ClipScorer) -> None:
 
 def test_what_has_no_posterior_is_not_guessed(tmp_path: Path) -> None:
     bundle = small_clip_bundle(tmp_path, posteriors={"both": "head.posterior"})
-    with ClipScorer(bundle, backend="onnx") as scorer:
+    with ClipScorer(bundle, Engines("onnx")) as scorer:
         scores = scorer.score([window([picture()]), window((), [(0, chunk())], wave()), window()])
     assert [score.posterior for score in scores] == [None, None, None]
     assert [sum(score.weights.values()) for score in scores] == [0.0, 0.0, 0.0]
@@ -109,10 +110,10 @@ def test_what_has_no_posterior_is_not_guessed(tmp_path: Path) -> None:
 def test_the_weights_are_those_of_what_the_posterior_takes(tmp_path: Path) -> None:
     named = {"both": "face_head.posterior", "voice": "voice_head.posterior"}
     one = window([picture()], [(0, chunk())], wave())
-    with ClipScorer(small_clip_bundle(tmp_path, posteriors=named), backend="onnx") as scorer:
+    with ClipScorer(small_clip_bundle(tmp_path, posteriors=named), Engines("onnx")) as scorer:
         (score,) = scorer.score([one])
     assert score.weights == {"face": 1.0, "voice": 0.0}
-    with ClipScorer(small_clip_bundle(tmp_path / "both"), backend="onnx") as scorer:
+    with ClipScorer(small_clip_bundle(tmp_path / "both"), Engines("onnx")) as scorer:
         assert scorer.score([one])[0].weights == {"face": 0.5, "voice": 0.5}
 
 
@@ -120,8 +121,8 @@ def test_sliding_costs_what_is_new(bundle: Bundle) -> None:
     frames, chunks = [picture() for _ in range(12)], [(k, chunk()) for k in range(8)]
     sound = wave()
     with (
-        ClipScorer(bundle, backend="onnx") as kept,
-        ClipScorer(bundle, backend="onnx", incremental=False) as whole,
+        ClipScorer(bundle, Engines("onnx")) as kept,
+        ClipScorer(bundle, Engines("onnx"), incremental=False) as whole,
     ):
         costs = []
         for k in range(7):
@@ -155,14 +156,14 @@ def test_a_step_takes_the_chunk_that_holds_it_or_the_nearest() -> None:
 
 def test_a_bundle_of_pairs_and_a_graph_that_does_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="expected a clip recogniser, small scores single pairs"):
-        ClipScorer(small_bundle(tmp_path / "pairs"), backend="onnx")
+        ClipScorer(small_bundle(tmp_path / "pairs"), Engines("onnx"))
     stages = json.loads((write_clip_bundle(tmp_path / "a") / "bundle.json").read_text())["stages"]
     stages["motion"]["takes"] = {"field": "flow"}
     with pytest.raises(EngineError, match=r"stage motion takes \['field'\], its graph has \['flow'\]"):
-        ClipScorer(small_clip_bundle(tmp_path / "b", stages=stages), backend="onnx")
+        ClipScorer(small_clip_bundle(tmp_path / "b", stages=stages), Engines("onnx"))
     wrong = {"both": "head.label"}
     with pytest.raises(EngineError, match="stage head has no output label"):
-        ClipScorer(small_clip_bundle(tmp_path / "c", posteriors=wrong), backend="onnx")
+        ClipScorer(small_clip_bundle(tmp_path / "c", posteriors=wrong), Engines("onnx"))
 
 
 @pytest.mark.parametrize(

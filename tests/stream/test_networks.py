@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from engines.cache_folder import cache_folder
 from stream.perception import networks
-from stream.perception.networks import NETWORKS, Network, NetworkError, cache_folder, find, obtain
+from stream.perception.networks import NETWORKS, Network, NetworkError, find, obtain
 
 CONTENT = b"a network " * 1000
 MEMBER = "mediapipe/modules/some/some.tflite"
@@ -215,12 +216,12 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, store: Store, i
 
 def test_the_cache_folder_is_read_at_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMOCAST_CACHE", str(tmp_path / "one"))
-    assert cache_folder() == tmp_path / "one" / "networks"
+    assert cache_folder("networks") == tmp_path / "one" / "networks"
     monkeypatch.setenv("EMOCAST_CACHE", str(tmp_path / "two"))
-    assert cache_folder() == tmp_path / "two" / "networks"
+    assert cache_folder("networks") == tmp_path / "two" / "networks"
     monkeypatch.delenv("EMOCAST_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert "emocast" in cache_folder().parts
+    assert "emocast" in cache_folder("networks").parts
 
 
 def test_an_unknown_network_is_refused_with_those_there_are() -> None:

@@ -179,7 +179,8 @@ def test_a_status_has_the_rates_of_the_last_second() -> None:
         meters.count(name, n)
     meters.time("engine", 9.5)
     now_s[0] = 2.0
-    message = sent(status_message("a", 10**9, meters, persons=2, drops={"frames": 1}, audio_gap_s=0.1))
+    engine = ("onnx", "asked for")
+    message = sent(status_message("a", 10**9, meters, persons=2, drops={"frames": 1}, audio_gap_s=0.1, engine=engine))
     assert message == Status(
         stream="a",
         seq=0,
@@ -195,4 +196,6 @@ def test_a_status_has_the_rates_of_the_last_second() -> None:
         engine_ms=(9.5, 9.5),
         age_ms=None,
         drift_ppm=None,
+        engine="onnx",
+        engine_why="asked for",
     )

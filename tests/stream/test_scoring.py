@@ -9,6 +9,7 @@ import pytest
 
 from engines.bundle import Bundle, load
 from engines.engine import EngineError
+from engines.select import Engines
 from stream.records import Window
 from stream.scoring import Scorer, modality
 from stream.voice import VoiceState
@@ -25,7 +26,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture
 def scorer(bundle: Bundle) -> Iterator[Scorer]:
-    with Scorer(bundle, backend="onnx") as opened:
+    with Scorer(bundle, Engines("onnx")) as opened:
         yield opened
 
 
@@ -102,8 +103,8 @@ def test_nothing_to_score_is_no_work(scorer: Scorer) -> None:
 
 
 def test_a_closed_scorer_cannot_score(bundle: Bundle) -> None:
-    with Scorer(bundle, backend="onnx") as scorer:
-        assert scorer.backend == "onnx"
+    with Scorer(bundle, Engines("onnx")) as scorer:
+        scorer.score([window(seen=face(crop=crop()))])
     with pytest.raises(EngineError, match="this one was closed"):
         scorer.score([window(seen=face())])
 
@@ -116,7 +117,7 @@ def test_graphs_that_do_not_fit_the_manifest_are_refused_when_opened(tmp_path: P
         EngineError,
         match=r"a graph should have crop uint8 \(batch, 16, 16, 3\), it has crop uint8 \(batch, 24, 24, 3\); export",
     ):
-        Scorer(load(folder), backend="onnx")
+        Scorer(load(folder), Engines("onnx"))
     two = small_bundle(tmp_path / "b", labels=["red", "green"])
     with pytest.raises(EngineError, match=r"should have posterior float32 \(batch, 2\), it has features float32 "):
-        Scorer(two, backend="onnx")
+        Scorer(two, Engines("onnx"))

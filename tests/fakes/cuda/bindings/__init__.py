@@ -1,0 +1,1 @@
+"""Stands where NVIDIA's CUDA bindings would."""
