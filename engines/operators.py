@@ -48,7 +48,7 @@ def unsupported(graph: Any) -> list[str]:
         graph: Bytes of it, or an `onnx.ModelProto`.
 
     Raises:
-        EngineError: If `onnx` is not installed, or the graph cannot be read or typed.
+        EngineError: If `onnx` is not installed, or the graph cannot be read.
     """
     onnx = library()
     model = loaded(graph)
@@ -56,7 +56,7 @@ def unsupported(graph: Any) -> list[str]:
     found = [] if opset in OPSETS else [f"opset {opset}, TensorRT takes {OPSETS.start} to {OPSETS.stop - 1}"]
     constants = {weight.name for weight in model.graph.initializer}
     constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
-    types = types_of(model)
+    types = types_of(model, strict=False)
     for node in model.graph.node:
         attributes = {a.name: _plain(onnx.helper.get_attribute_value(a)) for a in node.attribute}
         for why in (_restriction(node, attributes, constants), _type_of(node, types)):
@@ -137,6 +137,8 @@ def _type_of(node: Any, types: Mapping[str, int]) -> str:
     taken = {names.FLOAT, names.FLOAT16, names.BFLOAT16, names.INT32, names.INT64, names.BOOL, names.INT8, 0}
     for name in (*node.input, *node.output):
         kind = types.get(name, 0)
+        if kind == names.UINT8 and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            return f"it takes int8 about 0, {name} is uint8"
         if kind == names.UINT8 and node.op_type not in ("Cast", "CastLike"):
             return f"it takes no uint8, which {name} is; cast it first"
         if kind not in taken | {names.UINT8}:

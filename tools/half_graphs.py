@@ -2,7 +2,8 @@
 
     python -m tools.half_graphs BUNDLE
 
-The exit code is 2 where an output departs from the float32 graph's by more than its precision may.
+The exit code is 2 where an output departs from the float32 graph's by more than its precision may, or a node is none
+that TensorRT takes.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from engines.precision import PRECISIONS, check, convert
 from engines.samples import Samples
 
 N_FEEDS = 2  # of one item each
+WIDTH = 200  # of a table that goes to a file
 
 
 def main() -> int:
@@ -27,7 +29,7 @@ def main() -> int:
     parser.add_argument("--feeds", type=int, default=N_FEEDS, help="real inputs that each graph is checked on")
     arguments = parser.parse_args()
     table = Table("graph", "precision", "half", "kept", "why kept", "MB", "largest difference", "not for TensorRT")
-    beyond = False
+    wrong = False
     bundle = load(arguments.bundle)
     with Samples(bundle) as samples:
         for stage in bundle.manifest.stages:
@@ -37,7 +39,8 @@ def main() -> int:
                 converted = convert(graph, precision, feeds)
                 found = check(graph, converted, feeds)
                 worst = max(found, key=lambda name: found[name])
-                beyond = beyond or found[worst] > TOLERANCES[precision]
+                refused = unsupported(converted.model)
+                wrong = wrong or bool(refused) or found[worst] > TOLERANCES[precision]
                 table.add_row(
                     stage,
                     precision,
@@ -46,10 +49,10 @@ def main() -> int:
                     ", ".join(f"{reason} {len(nodes)}" for reason, nodes in converted.kept.items()),
                     f"{len(converted.model) / 1e6:.2f}",
                     f"{found[worst]:.2g} {worst}",
-                    "; ".join(unsupported(converted.model)) or "-",
+                    "; ".join(refused) or "-",
                 )
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
-    return 2 if beyond else 0
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    return 2 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def convert(graph: Any, precision: Precision, feeds: Sequence[Mapping[str, np.nd
         The graph, with the same inputs and outputs.
 
     Raises:
-        EngineError: If `onnx` is not installed, the graph cannot be typed or run, its opset cannot be raised to what
-            bfloat16 needs, or there is no such precision.
+        EngineError: If `onnx` is not installed, the graph is quantised or cannot be typed or run, its opset cannot be
+            raised to what bfloat16 needs, or there is no such precision.
     """
     if precision not in PRECISIONS:
         raise EngineError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -78,6 +78,8 @@ def convert(graph: Any, precision: Precision, feeds: Sequence[Mapping[str, np.nd
         return Converted(
             model=graph if same else model.SerializeToString(), precision=precision, n_half=0, kept={"asked": names}
         )
+    if any(node.op_type in ("DequantizeLinear", "QuantizeLinear") for node in model.graph.node):
+        raise EngineError(f"expected a float32 graph to convert to {precision}, got a quantised one; take its original")
     if precision == "bf16":
         model = _raised(model)
     gather_constants(model)
@@ -122,13 +124,13 @@ class _Types:
         """Name of the tensor in a type."""
         if (name, kind) not in self._made:
             if kind == self.float32 and (name in self._constants or (name, self.half) not in self._made):
-                return name  # as it came
-            if name in self._constants:
+                self._made[name, kind] = name  # as it came
+            elif name in self._constants:
                 self._made[name, kind] = self._weight(name)
             else:
-                other = self._made.get((name, self.float32 if kind == self.half else self.half), name)
+                source = self.named(name, self.float32 if kind == self.half else self.half)
                 self._made[name, kind] = self._free(name, kind)
-                self.cast(other, self._made[name, kind], kind)
+                self.cast(source, self._made[name, kind], kind)
         return self._made[name, kind]
 
     def cast(self, source: str, result: str, kind: int) -> None:

@@ -75,7 +75,9 @@ def loaded(graph: Any) -> Any:
         try:
             model = onnx.load_model_from_string(graph)
         except Exception as error:  # protobuf's own
-            raise EngineError(f"expected the bytes of an ONNX graph, onnx says: {error}") from error
+            raise EngineError(f"expected the bytes of an ONNX graph, onnx says: {first_line(error)}") from error
+    if not model.graph.output:
+        raise EngineError("expected the bytes of an ONNX graph, got nothing with an output; export it again")
     inner = [node.op_type for node in model.graph.node if any(a.HasField("g") or a.graphs for a in node.attribute)]
     if inner or model.functions:
         what = ", ".join(sorted(set(inner))) or "local functions"
@@ -83,22 +85,26 @@ def loaded(graph: Any) -> Any:
     return model
 
 
-def types_of(model: Any) -> dict[str, int]:
+def types_of(model: Any, *, strict: bool = True) -> dict[str, int]:
     """Element type of each tensor by name, as `TensorProto` numbers them.
 
+    Args:
+        model: The graph.
+        strict: Whether all must be found; else what is not known is 0 or missing.
+
     Raises:
-        EngineError: If a tensor's type cannot be inferred.
+        EngineError: If strict, and a tensor's type cannot be inferred.
     """
     onnx = library()
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=strict, strict_mode=strict).graph
     except Exception as error:  # onnx's own, which share no public base
         raise EngineError(f"expected a graph whose tensors can be typed, onnx says: {first_line(error)}") from error
     types = {constant.name: constant.data_type for constant in inferred.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         types[value.name] = value.type.tensor_type.elem_type
     untyped = [name for node in model.graph.node for name in node.output if name and not types.get(name)]
-    if untyped:
+    if strict and untyped:
         raise EngineError(f"expected a graph whose tensors can be typed, {untyped[0]} cannot; export it again")
     return types
 

@@ -70,7 +70,7 @@ REASONS = {
 }
 N_SUMMED = 64  # an average over more than this is a sum over many
 N_SMALL = 8192  # weights; a matrix of fewer is read so fast that half of it saves less than the cast before it costs
-ANY_TYPE = frozenset({"Shape", "Size"})  # read a tensor's shape alone, whatever its type
+ANY_TYPE = frozenset({"Constant", "Shape", "Size"})  # compute nothing: whatever the type of what they read
 ALWAYS_FLOAT = {("Resize", 2), ("Upsample", 1)}  # inputs whose type is float32 whatever the node computes in
 
 
