@@ -6,71 +6,32 @@ from typing import Any
 
 from engines.precision.graph import MOVES, library
 
-FRONT_ENDS = frozenset(
-    {"frontend", "lfcc"}
-)  # modules whose matrices are fixed transforms, by the names that train/ gives
-LAYERS = frozenset(["Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"])  # what tensor cores are for
-POINTWISE = frozenset(
-    [
-        "Add",
-        "AveragePool",
-        "Celu",
-        "Clip",
-        "Elu",
-        "Erf",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Mish",
-        "Mul",
-        "PRelu",
-        "Resize",
-        "Selu",
-        "Sub",
-        "Sum",
-        "Tanh",
-    ]
-)
-REASONS = {
-    **dict.fromkeys(
-        [
-            "BatchNormalization",
-            "Div",
-            "GroupNormalization",
-            "InstanceNormalization",
-            "LayerNormalization",
-            "LpNormalization",
-            "LRN",
-            "MeanVarianceNormalization",
-            "ReduceL1",
-            "ReduceL2",
-            "RMSNormalization",
-        ],
-        "normalisation",
+FRONT_ENDS = {"frontend", "lfcc"}  # modules whose matrices are fixed transforms, by the names that train/ gives them
+LAYERS = {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}  # what tensor cores are for
+POINTWISE = {
+    "Add", "AveragePool", "Celu", "Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish",
+    "Mul", "PRelu", "Resize", "Selu", "Sub", "Sum", "Tanh",
+}  # fmt: skip
+_KEPT = {
+    "normalisation": (
+        "BatchNormalization", "Div", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization",
+        "LpNormalization", "MeanVarianceNormalization", "RMSNormalization", "ReduceL1", "ReduceL2",
     ),
-    **dict.fromkeys(["LogSoftmax", "Sigmoid", "Softmax", "Softplus"], "softmax"),
-    **dict.fromkeys(["Cos", "Exp", "Log", "Pow", "Reciprocal", "Sin", "Sqrt"], "function"),
-    **dict.fromkeys(
-        [
-            "CumSum",
-            "GlobalAveragePool",
-            "GlobalLpPool",
-            "LpPool",
-            "Mean",
-            "ReduceLogSum",
-            "ReduceLogSumExp",
-            "ReduceMean",
-            "ReduceProd",
-            "ReduceSum",
-            "ReduceSumSquare",
-        ],
-        "sum",
+    "softmax": (
+        "LogSoftmax", "Sigmoid", "Softmax", "Softplus",
     ),
-}
+    "function": (
+        "Cos", "Exp", "Log", "Pow", "Reciprocal", "Sin", "Sqrt",
+    ),
+    "sum": (
+        "CumSum", "GlobalAveragePool", "GlobalLpPool", "LpPool", "Mean", "ReduceLogSum", "ReduceLogSumExp",
+        "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+    ),
+}  # fmt: skip
+REASONS = {op: reason for reason, ops in _KEPT.items() for op in ops}
 N_SUMMED = 64  # an average over more than this is a sum over many
-N_SMALL = 8192  # weights; a matrix of fewer is read so fast that half of it saves less than the cast before it costs
-ANY_TYPE = frozenset({"Constant", "Shape", "Size"})  # compute nothing: whatever the type of what they read
+N_SMALL = 8192  # weights; a matrix of fewer saves little in half and would add casts (judged, not measured)
+ANY_TYPE = {"Constant", "Shape", "Size"}  # compute nothing: whatever the type of what they read
 ALWAYS_FLOAT = {("Resize", 2), ("Upsample", 1)}  # inputs whose type is float32 whatever the node computes in
 
 
@@ -124,7 +85,7 @@ def plan(model: Any, types: Mapping[str, int], outside: Collection[str]) -> Plan
 
 def _reason(node: Any, outside: Collection[str], model: Any) -> str:
     # Why a node stays in float32 by itself; "" where it need not.
-    if node.domain not in ("", "ai.onnx") or node.op_type not in LAYERS | POINTWISE | MOVES | set(REASONS):
+    if node.domain not in ("", "ai.onnx") or node.op_type not in LAYERS | POINTWISE | MOVES | REASONS.keys():
         return "other"
     if node.op_type in REASONS:
         return REASONS[node.op_type]
