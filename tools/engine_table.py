@@ -48,7 +48,11 @@ def _cells(row: Row, report: Report) -> list[str]:
         *(_short(row.at[n].items_per_s) if n in row.at else "-" for n in report.batches),
         "-" if weight is None else _short(weight.load_ms),
         "-" if weight is None or weight.memory_mb is None else f"{weight.memory_mb:.1f}",
-        "" if row.difference is None or row.backend == report.reference else f"{row.difference:.0e}",
+        ""
+        if row.difference is None or row.backend == report.reference
+        else f"{row.difference:.0e}"
+        if row.difference
+        else "0",
     ]
 
 

@@ -86,6 +86,15 @@ def timed(
     }
 
 
+def once(first_s: Mapping[str, float], *, reference: str | None) -> dict[str, Timing]:
+    """Timings of one call each, for what is too slow to be called again."""
+    base = first_s.get(reference or "")
+    return {
+        name: _timing(np.array([one]), np.array([one]), None if base is None else np.array([one / base]))
+        for name, one in first_s.items()
+    }
+
+
 def _round(call: Callable[[], object], n: int, clock: Clock) -> list[float]:
     if n > 1:
         call()

@@ -14,9 +14,10 @@ import pytest
 from engines.bundle import Bundle
 from engines.engine import EngineError
 from engines.onnx_runtime import OnnxEngine
+from engines.samples import Samples
 from tests.small_bundle import STAGES, small_bundle
 from tests.small_clip_bundle import small_clip_bundle
-from tools.engine_bench import bench, default_backends
+from tools.engine_bench import bench, default_backends, fed
 from tools.engine_footprint import Footprint, Open, footprint
 from tools.engine_picture import DPI, figure_size
 from tools.engine_timing import timed
@@ -128,6 +129,24 @@ def test_slow_graphs_stay_within_the_budget(fakes: Bench) -> None:
     assert fakes.clock.now <= 3 * 5.0
 
 
+def test_what_is_slower_than_the_budget_is_called_once(fakes: Bench) -> None:
+    report = fakes({"torch": fakes.slowed(6.0), "onnx": fakes.slowed(3.0)}, batches=(1,))
+    for row in only(report, "onnx"):
+        timing = row["at"]["1"]["timing"]
+        assert timing == {"n_calls": 1, "p50_ms": 3000, "p99_ms": 3000, "mean_ms": 3000, "ratio": 0.5}
+    assert fakes.clock.now == pytest.approx(3 * 9.0)
+    assert report["notes"] == [f"{stage}: timed by first calls, which took its 8 s" for stage in STAGES]
+
+
+def test_what_takes_long_to_feed_is_fed_one_item_again(bundle: Bundle) -> None:
+    one = {"waveform": np.arange(3, dtype=np.float32)[None]}
+    with Samples(bundle) as samples:
+        again = fed(samples, "audio_encoder", one, 1.0, 4)
+        assert again["waveform"].tolist() == [[0, 1, 2]] * 4
+        differ = fed(samples, "audio_encoder", one, 0.1, 4)["waveform"]
+        np.testing.assert_array_equal(differ, samples.feeds("audio_encoder", 4)["waveform"])
+
+
 def test_fast_graphs_are_called_often_enough_for_a_percentile(fakes: Bench) -> None:
     report = fakes({"onnx": fakes.slowed(0.02)}, batches=(1,), rounds=2, budget_s=60.0)
     assert [row["at"]["1"]["timing"]["n_calls"] for row in report["rows"]] == [100] * 3
@@ -143,7 +162,7 @@ def test_turns_begin_with_another_each_round() -> None:
         clock.now += 1.0
 
     calls = {name: partial(call, name) for name in "abc"}
-    found = timed(calls, dict.fromkeys("abc", 1.0), reference="a", rounds=3, budget_s=60.0, clock=clock)
+    found = timed(calls, dict.fromkeys("abc", 2.0), reference="a", rounds=3, budget_s=60.0, clock=clock)
     assert "".join(order[:9]) == "abc" + "bca" + "cab"
     assert {name: (timing.n_calls, timing.ratio) for name, timing in found.items()} == dict.fromkeys("abc", (20, 1.0))
 
