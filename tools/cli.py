@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
-from engines.tensorrt.build import BuildOptions
+from engines.tensorrt.build import BuildOptions, batches_of
 from stream.config import FeedConfig, SessionConfig
 from stream.feed.security import DEFAULT_ADDRESS
 from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE, leave_output
@@ -285,6 +285,38 @@ def engine_verify(
     from tools.engine_verify import verify
 
     return verify(bundle, options, out=out)
+
+
+@engine.command(name="bench")
+def engine_bench(
+    bundle: str = "default",
+    *,
+    batch: str = "1,4,16",
+    rounds: int = 15,
+    threads: int = 1,
+    json: bool = False,
+    picture: Path | None = None,
+) -> int:
+    """How fast each graph is on each backend here, beside torch where that is installed.
+
+    Parameters
+    ----------
+    bundle
+        A shipped bundle's name, or a bundle folder.
+    batch
+        Batch sizes, ascending.
+    rounds
+        In which backends take turns.
+    threads
+        Threads inside an operator, on a CPU.
+    json
+        One JSON object instead of a table.
+    picture
+        Also draw it into this PNG file.
+    """
+    from tools.engine_bench import bench
+
+    return bench(bundle, batches=batches_of(batch), rounds=rounds, threads=threads, as_json=json, picture=picture)
 
 
 @app.command

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engines.engine import EngineError
 from engines.precision import PRECISIONS, Precision
@@ -141,7 +141,7 @@ def _write_timing(config: "trt.IBuilderConfig", path: Path | None) -> None:
         write_whole(path, bytes(cache.serialize()))
 
 
-def _monitor(progress: Progress) -> Any:
+def _monitor(progress: Progress) -> "trt.IProgressMonitor":
     import tensorrt as trt
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]

@@ -72,7 +72,7 @@ def gpu() -> Gpu:
     if n_devices < 1:
         raise CudaError("expected an NVIDIA GPU, CUDA shows none; see nvidia-smi and CUDA_VISIBLE_DEVICES")
     checked(cudart.cudaSetDevice(0), "cudaSetDevice")
-    properties = checked(cudart.cudaGetDeviceProperties(0), "cudaGetDeviceProperties")
+    properties: cudart.cudaDeviceProp = checked(cudart.cudaGetDeviceProperties(0), "cudaGetDeviceProperties")
     name = properties.name.decode() if isinstance(properties.name, bytes) else str(properties.name)
     version = checked(cudart.cudaDriverGetVersion(), "cudaDriverGetVersion")
     return Gpu(

@@ -82,7 +82,7 @@ def logger() -> "trt.ILogger":
 
 
 @cache
-def _logger(module: Any) -> Any:
+def _logger(module: Any) -> "trt.ILogger":
     import tensorrt as trt
 
     class Logger(trt.ILogger):  # type: ignore[misc]
