@@ -17,6 +17,7 @@ from train import voices as speech
 from train.corpora import ferplus
 from train.corpora.items import CorpusError
 from train.default.finish import finish
+from train.default.int8 import train_int8
 from train.default.learners import FaceLearner, PairLearner, VoiceLearner
 from train.loop import LoopConfig, fit
 from train.models.temporal import AudioVisualNetwork, TemporalConfig
@@ -217,6 +218,12 @@ RECIPES = {
             text="temporal aggregation, faces and voices; the bundle that emocast ships",
             corpora=("ferplus", *speech.READERS),
             train=train_default,
+        ),
+        Recipe(
+            name="default-int8",
+            text="the shipped default in 8-bit integers, faster on CPUs that have dot products for them",
+            corpora=("ferplus", *speech.READERS),
+            train=train_int8,
         ),
         Recipe(
             name="emodal-matched",

@@ -206,6 +206,6 @@ def test_a_missing_corpus_is_one_line(tmp_path: Path, names: tuple[str, ...], go
 
 
 def test_the_recipes_by_name() -> None:
-    assert list(RECIPES) == ["default", "emodal-matched", "bilinear-features", "bilinear-faces"]
+    assert list(RECIPES) == ["default", "default-int8", "emodal-matched", "bilinear-features", "bilinear-faces"]
     assert RECIPES["default"].corpora == ("ferplus", "ravdess", "emodb", "nemo", "cremad")
     assert RECIPES["default"].train is train_default

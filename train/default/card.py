@@ -25,13 +25,13 @@ The terms of the corpora follow the weights: research and other non-commercial u
 """
 
 
-def write_card(bundle: Bundle, difference: float, *, seed: int) -> None:
+def write_card(bundle: Bundle, fidelity: str, training: str) -> None:
     """Write `README.md` into the bundle's folder.
 
     Args:
         bundle: The finished bundle.
-        difference: Largest difference between ONNX Runtime and torch on real inputs, at export.
-        seed: Of the run.
+        fidelity: How near the graphs are to what they were made from, as the end of a sentence about them.
+        training: What is to be said of the command that made it, its seed first.
     """
     manifest = bundle.manifest
     trained = "\n".join(f"| {c.name} | {c.used} | {c.licence} |" for c in manifest.trained)
@@ -44,9 +44,9 @@ def write_card(bundle: Bundle, difference: float, *, seed: int) -> None:
         f"# {manifest.name}\n\n"
         f"A recogniser of {', '.join(manifest.labels)} from a face, a voice or both.\n"
         f"Scheme: {manifest.paper}. Differences from it are listed in `train/models/temporal.py`.\n"
-        f"{size / 1e6:.1f} MB in three ONNX graphs; they agree with torch to {difference:.0e} on real inputs.\n\n"
+        f"{size / 1e6:.1f} MB in three ONNX graphs; {fidelity}.\n\n"
         f"## Training\n\n    {manifest.command}\n\n"
-        f"Seed {seed}. The run's folder keeps each stage's settings, curve and time.\n\n"
+        f"{training}\n\n"
         f"| corpus | people | terms |\n|---|---|---|\n{trained}\n\n"
         f"## Scores\n\nSplit `valid`: people that no weight was trained on. `uar` is the mean recall of the\n"
         f"labels that occur, `ece` the expected calibration error (15 bins).\n\n"

@@ -84,14 +84,40 @@ def finish(
     crops = np.repeat(faces.images[:n_checked, ..., None], 3, axis=3)
     difference = export(network, out, crops, waves[:n_checked])
     options = f"{f' --seed {seed}' if seed else ''}{f' --epochs {epochs}' if epochs else ''}"
-    draft = _manifest(out, spoken, options)
+    bundle = measured(out, _manifest(out, spoken, options), ferplus_dir, spoken, seed=seed)
+    write_card(
+        bundle,
+        f"they agree with torch to {difference:.0e} on real inputs",
+        f"Seed {seed}. The run's folder keeps each stage's settings, curve and time.",
+    )
+
+
+def measured(out: Path, draft: Manifest, ferplus_dir: Path, spoken: list[tuple[str, Path]], *, seed: int) -> Bundle:
+    """Write `bundle.json` beside graphs that are there, with temperatures, scores and fusion weights of these people.
+
+    Args:
+        out: The bundle's folder, with its graphs.
+        draft: What is neither calibrated nor measured yet.
+        ferplus_dir: FER+, whose `valid` pictures are taken.
+        spoken: Speech corpora, name and folder, whose `valid` speakers are taken.
+        seed: Of the windows and pairs.
+    """
     bundle = _write(out, draft)
+    faces, voices = ferplus.read(ferplus_dir, "valid"), speech.load(spoken, "valid")
     heat = _temperatures(bundle, faces, voices, seed)
     bundle = _write(out, msgspec.structs.replace(draft, temperature=heat))
     scores = _scores(bundle, ferplus_dir, spoken, seed)
     fusion = _fusion(scores)
-    bundle = _write(out, msgspec.structs.replace(draft, temperature=heat, scores=scores, fusion=fusion))
-    write_card(bundle, difference, seed=seed)
+    return _write(out, msgspec.structs.replace(draft, temperature=heat, scores=scores, fusion=fusion))
+
+
+def stages(out: Path) -> dict[str, Stage]:
+    """The `stages` of `bundle.json` for the three graphs that lie in `out`."""
+    paths = {name: out / f"{name}.onnx" for name in STAGES}
+    return {
+        name: Stage(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for name, path in paths.items()
+    }
 
 
 def _manifest(out: Path, spoken: list[tuple[str, Path]], options: str) -> Manifest:
@@ -111,7 +137,7 @@ def _manifest(out: Path, spoken: list[tuple[str, Path]], options: str) -> Manife
             min_coverage=speech.MIN_COVERAGE,
         ),
         scheme=Scheme(segment_s=0.25, audio_s=1.28, jitter_s=0.01, n_segments=10, alignments=("centered", "causal")),
-        stages={name: _stage(out / f"{name}.onnx") for name in STAGES},
+        stages=stages(out),
         fusion=PerModality(face=1.0, voice=1.0, both=1.0),
         temperature=PerModality(face=1.0, voice=1.0, both=1.0),
         min_confidence=MIN_CONFIDENCE,
@@ -119,10 +145,6 @@ def _manifest(out: Path, spoken: list[tuple[str, Path]], options: str) -> Manife
         command="emocast train default " + " ".join(f"--data {name}=DIR" for name in names) + options,
         scores=(),
     )
-
-
-def _stage(path: Path) -> Stage:
-    return Stage(file=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _write(out: Path, manifest: Manifest) -> Bundle:
