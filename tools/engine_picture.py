@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter
+from matplotlib.ticker import FuncFormatter
 
 from tools.engine_report import Report
 
@@ -65,8 +65,8 @@ def _throughput(axes: Axes, report: Report, graph: str, colours: dict[str, str])
             axes.plot(batches, [at.items_per_s for at in row.at.values()], marker="o", color=colours[row.backend])
     axes.set_xticks(range(len(report.batches)), list(map(str, report.batches)))
     axes.set_xlim(-0.3, len(report.batches) - 0.7)
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}" if rate < 1e4 else f"{rate / 1e3:g}k"))
     axes.set_title(graph, fontsize=9)
     axes.set_xlabel("batch")
     axes.grid(alpha=0.3)
