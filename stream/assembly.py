@@ -91,6 +91,17 @@ class WindowAssembler:
         self._release(bounds[1])
         return Hop(segment=segment, windows=windows, events=events, needed_ns=self._needed(bounds[1], draw))
 
+    def is_due(self, segment: int) -> bool:
+        """Whether `next_hop` would not wait for a segment, whatever is drawn for it, and more may come after it."""
+        end_ns = self._scheme.segment_bounds(segment)[1]
+        for track in (self._seen, self._audio):
+            if track is not None and track.closed:
+                return False
+        awaited = sample_index(end_ns + self._scheme.lookahead_ns, RATE_HZ)
+        if self._seen is not None and not self._seen.wait_past(end_ns, 0.0):
+            return False
+        return self._audio is None or self._audio.wait_until(awaited, 0.0)
+
     def _draw(self, segment: int, bounds: tuple[int, int], frames: list[FrameFaces]) -> Draw:
         return self._scheme.draw(self._seed, self._stream, segment, bounds, [frame.t_ns for frame in frames])
 

@@ -18,6 +18,7 @@ from stream.rings import AudioRing
 from stream.scoring import Scorer, WindowScorer
 from stream.windows import NS_PER_S
 
+LIVE_AUDIO_S = 60  # in a live session: longer than scoring may stand still without losing any
 AUDIO_S = 8  # of sound held beyond what the next window asks for, while video is analysed
 BLOCK_NS = NS_PER_S // 10  # no source hands out longer audio blocks
 N_SEEN = 64  # analysed frames that wait for their segment, beyond those that come until its audio has come
@@ -77,8 +78,11 @@ class Lane:
         if manifest.clip is not None:
             held_s = max(held_s, manifest.clip.span_s + (manifest.clip.chunk_s or 0.0))
         n_seen = N_SEEN + math.ceil(awaited_s * self.rate_hz)
-        self.seen = SeenFaces(n_seen, delivery=delivery) if info.has_video else None
-        self.audio = AudioRing(AUDIO_S + math.ceil(awaited_s + held_s), delivery=delivery) if info.has_audio else None
+        # What perception has seen waits in live sessions, too: where scoring is behind, frames go before perception,
+        # where that is told, and sound is kept until long after a stall that ends.
+        self.seen = SeenFaces(n_seen, delivery=Delivery.WAIT) if info.has_video else None
+        audio_s = (AUDIO_S if delivery is Delivery.WAIT else LIVE_AUDIO_S) + math.ceil(awaited_s + held_s)
+        self.audio = AudioRing(audio_s, delivery=delivery) if info.has_audio else None
         self._assembler = self._make_assembler(info.name)
         self._aggregator = Aggregator(
             n_labels=len(manifest.labels),
@@ -125,6 +129,18 @@ class Lane:
         self._next_segment += 1
         return hop
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the hop after the last one is due already."""
+        return self._assembler.is_due(self._next_segment)
+
+    def leave_out(self, hop: Hop) -> None:
+        """Do not score a hop; who has left is forgotten all the same."""
+        for event in hop.events:
+            if event.kind == "face_lost":
+                self._aggregator.forget(event.person)
+                self.newest.pop(event.person, None)
+
     def conclude(self, hop: Hop, scorer: WindowScorer) -> list[Aggregate]:
         """Score a hop, and say what is known of each of its persons."""
 
@@ -135,17 +151,17 @@ class Lane:
 
         whole = self._config.scoring == "whole" and self.bundle.manifest.clip is None
         aggregates = self._aggregator.add(score(hop.windows), again=score if whole else None)
-        for event in hop.events:
-            if event.kind == "face_lost":
-                self._aggregator.forget(event.person)
-                self.newest.pop(event.person, None)
+        self.leave_out(hop)
         self.newest.update({aggregate.person: aggregate for aggregate in aggregates})
         return aggregates
 
-    def catch_up(self, end_ns: int, scorer: WindowScorer, idle: Callable[[], None]) -> None:
-        """Score every hop that ends at `end_ns` or before."""
+    def catch_up(self, end_ns: int, scorer: WindowScorer | None, idle: Callable[[], None]) -> None:
+        """Score every hop that ends at `end_ns` or before; without a scorer, leave them out."""
         while self.scheme.segment_bounds(self._next_segment)[1] <= end_ns:
             hop = self.next_hop(idle)
             if hop is None:
                 break
-            self.conclude(hop, scorer)
+            if scorer is None:
+                self.leave_out(hop)
+            else:
+                self.conclude(hop, scorer)

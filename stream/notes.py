@@ -9,7 +9,7 @@ from stream.feed.messages import Estimate, Event, Session, Status, WindowNote
 from stream.feed.publisher import rfc3339
 from stream.meters import Meters
 from stream.perception.seen import PersonEvent
-from stream.records import Score, SourceEvent, SourceInfo, Window
+from stream.records import Score, SourceEvent, SourceHealth, SourceInfo, Window
 from stream.windows import NS_PER_S, WindowScheme
 
 NOTICE = (
@@ -114,6 +114,7 @@ def status_message(
     drops: dict[str, int],
     audio_gap_s: float,
     engine: tuple[str, str],
+    health: SourceHealth,
 ) -> Status:
     """How the stream runs; also the heartbeat."""
     rates = meters.rates()
@@ -127,11 +128,12 @@ def status_message(
         hop_rate_hz=round(rates.get("hops", 0.0), 3),
         persons=persons,
         drops=drops,
-        overruns=0,
+        overruns=health.overruns,
         audio_gap_s=round(audio_gap_s, 6),
         engine_ms=meters.percentiles("engine"),
         age_ms=meters.percentiles("age"),
-        drift_ppm=None,
+        drift_ppm=None if health.drift_ppm is None else round(health.drift_ppm, 3),
+        drift_residual_ms=None if health.residual_ms is None else round(health.residual_ms, 3),
         engine=engine[0],
         engine_why=engine[1],
     )

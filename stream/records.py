@@ -77,6 +77,23 @@ class SourceInfo:
     text: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceHealth:
+    """How a source's devices run; a file has none.
+
+    Attributes:
+        overruns: Times that a device lost samples, so far.
+        left_out: Pictures and runs of sound that came too late to be in order, or found no room, so far.
+        drift_ppm: How much faster than the session clock the microphone's runs, in parts per million.
+        residual_ms: How far its times lie around the line that was fitted through them.
+    """
+
+    overruns: int = 0
+    left_out: int = 0
+    drift_ppm: float | None = None
+    residual_ms: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Face:
     """One tracked person's face in one frame.

@@ -3,6 +3,8 @@
 A ring has one writer thread and one reader thread. What happens when it is full is its `Delivery`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from stream.delivery import Aborted, Bounded, Delivery
@@ -194,14 +196,18 @@ class FrameRing(Bounded):
         capacity: Frames held.
         delivery: `wait` blocks the writer while every slot holds an unread frame; `drop_oldest` drops the oldest
             unread frame and counts it.
+        dropped: Told the time of each frame that is dropped, by the writer's thread.
 
     Attributes:
         n_written: Frames written so far.
         n_dropped: Frames that were overwritten unread; always 0 under `wait`.
     """
 
-    def __init__(self, capacity: int, *, delivery: Delivery) -> None:
+    def __init__(
+        self, capacity: int, *, delivery: Delivery, dropped: Callable[[int], None] = lambda t_ns: None
+    ) -> None:
         super().__init__(delivery)
+        self._dropped = dropped
         if capacity <= 0:
             raise ValueError(f"expected a capacity of 1 frame or more, got {capacity}")
         self.capacity = capacity
@@ -301,6 +307,7 @@ class FrameRing(Bounded):
             self._changed.wait_for(lambda: self._aborted or self._closed or self._has_room())
             self._check_open()
         elif not self._has_room():
+            self._dropped(int(self._times_ns[self._n_passed % self.capacity]))
             self._n_passed += 1
             self.n_dropped += 1
 

@@ -1,12 +1,10 @@
 """One stream, from its source to the feed: `Session.run` is the line, in the order in which media flow through it."""
 
-import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 
 from engines.bundle import Bundle
 from engines.select import Engines
@@ -14,7 +12,7 @@ from stream.aggregation import Aggregate
 from stream.assembly import Hop
 from stream.clock import Clock, MonotonicClock
 from stream.config import SessionConfig
-from stream.delivery import Aborted, Delivery
+from stream.delivery import Delivery
 from stream.ensemble import Ensemble
 from stream.feed.messages import Message
 from stream.feed.publisher import utc_now
@@ -26,26 +24,14 @@ from stream.perception.views import Perception
 from stream.records import RATE_HZ, AudioBlock, SourceEvent, SourceInfo, VideoFrame
 from stream.rings import AudioRing, FrameRing
 from stream.scoring import WindowScorer
+from stream.source import Source, Witness
 from stream.windows import NS_PER_S, sample_index
+from stream.works import Works
 
 STATUS_S = 1.0
 N_FRAMES = 64  # captured frames that wait for perception
+N_LIVE_FRAMES = 4  # in a live session: what waits longer is older than what is published may be
 STALL_S = 0.05  # without a new frame for so long, perception passes on how far the source has come
-
-
-class Source(Protocol):
-    """Where media come from: opened by `with`, then iterated once by the capture thread, in order of time."""
-
-    @property
-    def info(self) -> SourceInfo: ...
-    @property
-    def paced(self) -> bool: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None: ...
-    def __iter__(self) -> Iterator[VideoFrame | AudioBlock | SourceEvent]: ...
-    def stop(self) -> None: ...
 
 
 def engines_of(config: SessionConfig) -> Engines:
@@ -64,6 +50,8 @@ class Session:
         delivery: `wait` loses nothing (replay); `drop_oldest` keeps the newest (live).
         clock: Paces nothing here; the age of a published estimate is read from it.
         engines: What runs the graphs, where several sessions share it; otherwise the session has its own.
+        witness: Sees the items and what is left out.
+        left_out: Segments that are not scored, as a live session decided that is now replayed; None decides anew.
 
     Attributes:
         meters: What the session measures of itself.
@@ -79,6 +67,8 @@ class Session:
         delivery: Delivery = Delivery.WAIT,
         clock: Clock | None = None,
         engines: Engines | None = None,
+        witness: Witness | None = None,
+        left_out: Collection[int] | None = None,
     ) -> None:
         self._source, self._config = source, config
         self._publish_message, self._delivery = publish, delivery
@@ -89,8 +79,8 @@ class Session:
         self._engines, self._owns_engines = engines or engines_of(config), engines is None
         for bundle in bundles:  # an engine that cannot be had is refused before anything is opened
             self._engines.choose(bundle)
+        self._witness, self._plan = witness, left_out
         self.meters = Meters()
-        self._faults: list[BaseException] = []
 
     def run(self) -> dict[str, float]:
         """Analyse until the source ends, publishing as it goes; returns the stream's totals.
@@ -106,9 +96,13 @@ class Session:
             scorers = [life.enter_context(lane.scorer(self._engines)) for lane in self._lanes]
             self._prepare(source.info)
             self._announce(source.info)
-            with self._running(self._capture, lambda: self._perceive(perception)):
+            works = Works(stop=source.stop, abort=self._abort, interrupted=lambda: self._end("interrupted"))
+            with works.running(self._capture, lambda: self._perceive(perception)):
                 for hop in self._hops():
-                    self._conclude(hop, self._score(scorers, hop))
+                    if self._is_left_out(hop):
+                        self._leave_out(hop)
+                    else:
+                        self._conclude(hop, self._score(scorers, hop))
             return self._end()
 
     # --- source -> rings, on the capture thread ---
@@ -116,6 +110,8 @@ class Session:
     def _capture(self) -> None:
         self._began_ns = self._clock.now_ns()
         for item in self._source:
+            if self._witness is not None:
+                self._witness.take(item)
             match item:
                 case VideoFrame() if self._frames is not None:
                     self._advance_audio(item.t_ns - BLOCK_NS)
@@ -182,6 +178,22 @@ class Session:
         while (hop := self._lane.next_hop(self._report_if_due)) is not None:
             yield hop
 
+    def _is_left_out(self, hop: Hop) -> bool:
+        # Live, the newest counts: what is overtaken before it is scored would only make the next one older.
+        if self._plan is not None:
+            return hop.segment in self._plan
+        return self._delivery is Delivery.DROP_OLDEST and self._lane.is_behind
+
+    def _leave_out(self, hop: Hop) -> None:
+        end_ns = self._lane.scheme.segment_bounds(hop.segment)[1]
+        for lane in self._lanes[1:]:
+            lane.catch_up(end_ns, None, self._report_if_due)
+        self._lane.leave_out(hop)
+        self.meters.count("left out")
+        if self._witness is not None:
+            self._witness.note("left_out_segment", hop.segment)
+        self._tell(hop, end_ns)
+
     def _score(self, scorers: Sequence[WindowScorer], hop: Hop) -> list[Aggregate]:
         others, before_ms = self._lanes[1:], sum(lane.engine_ms for lane in self._lanes)
         aggregates = self._lane.conclude(hop, scorers[0])
@@ -191,11 +203,7 @@ class Session:
         return [self._ensemble.fuse([own, *(lane.newest.get(own.person) for lane in others)]) for own in aggregates]
 
     def _conclude(self, hop: Hop, aggregates: list[Aggregate]) -> None:
-        self._reached_ns = self._lane.scheme.segment_bounds(hop.segment)[1]
-        self._tell_source_events(self._reached_ns)
-        self._tell_engine()
-        for event in hop.events:
-            self._publish_message(event_message(event, self._name))
+        self._tell(hop, self._lane.scheme.segment_bounds(hop.segment)[1])
         age_ms = None
         if self._source.paced:
             age_ms = (self._clock.now_ns() - self._began_ns - hop.needed_ns) / 1e6
@@ -206,11 +214,20 @@ class Session:
         self.meters.count("hops")
         self._report_if_due()
 
+    def _tell(self, hop: Hop, end_ns: int) -> None:
+        self._reached_ns = end_ns
+        self._tell_source_events(end_ns)
+        self._tell_engine()
+        for event in hop.events:
+            self._publish_message(event_message(event, self._name))
+
     # --- the life of a session ---
 
     def _prepare(self, info: SourceInfo) -> None:
         self._name = info.name
-        self._frames = FrameRing(N_FRAMES, delivery=self._delivery) if info.has_video else None
+        n_frames = N_FRAMES if self._delivery is Delivery.WAIT else N_LIVE_FRAMES
+        note = partial(self._witness.note, "dropped_frame") if self._witness is not None else lambda t_ns: None
+        self._frames = FrameRing(n_frames, delivery=self._delivery, dropped=note) if info.has_video else None
         self._source_events: deque[SourceEvent] = deque()
         awaited_ns = max(lane.awaited_ns for lane in self._lanes)
         for lane in self._lanes:
@@ -233,41 +250,6 @@ class Session:
         self._publish_message(opening)
         self._report()
 
-    @contextmanager
-    def _running(self, *works: Callable[[], None]) -> Iterator[None]:
-        # Whatever ends one part ends the others: a fault in a thread aborts the rings, and so wakes this one.
-        threads = [threading.Thread(target=self._guard, args=(work,), daemon=True) for work in works]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        except Aborted:
-            pass  # the fault that caused it is raised below
-        except KeyboardInterrupt:
-            self._stop(threads)
-            self._end("interrupted")
-            raise
-        finally:
-            self._stop(threads)
-        if self._faults:
-            fault = self._faults[0]
-            raise fault from fault.__cause__  # not from the Aborted that it led to
-
-    def _guard(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Aborted:
-            pass  # somebody else asked for the end
-        except BaseException as error:
-            self._faults.append(error)
-            self._abort()
-
-    def _stop(self, threads: list[threading.Thread]) -> None:
-        self._source.stop()
-        self._abort()
-        for thread in threads:
-            thread.join()
-
     def _abort(self) -> None:
         for ring in (self._frames, *(ring for lane in self._lanes for ring in (lane.seen, lane.audio))):
             if ring is not None:
@@ -284,6 +266,8 @@ class Session:
             self._publish_message(event_message(changed, self._name))
 
     def _report_if_due(self) -> None:
+        if self._delivery is Delivery.DROP_OLDEST:
+            self._tell_source_events(None)  # a lost device must not wait for the hop that it holds up
         if self.meters.due(STATUS_S):
             self._report()
 
@@ -296,6 +280,7 @@ class Session:
             drops=self._drops(),
             audio_gap_s=self._audio[0].n_gap / RATE_HZ if self._audio else 0.0,
             engine=self._runs_on,
+            health=self._source.health(),
         )
         self._publish_message(status)
 
@@ -307,7 +292,12 @@ class Session:
             "audio_samples": [lane.audio for lane in self._lanes],
         }
         there = {name: [ring for ring in rings if ring is not None] for name, rings in queues.items()}
-        return {name: sum(ring.n_dropped for ring in rings) for name, rings in there.items() if rings}
+        drops = {name: sum(ring.n_dropped for ring in rings) for name, rings in there.items() if rings}
+        if self._source.health().left_out:
+            drops["device_items"] = self._source.health().left_out
+        if n_left_out := self.meters.total("left out"):
+            drops["hops"] = n_left_out
+        return drops
 
     def _end(self, why: str = "the source has ended") -> dict[str, float]:
         self._tell_source_events(None)

@@ -17,8 +17,9 @@ from stream.config import SessionConfig
 from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Event, Message, Status
 from stream.feed.messages import Session as SessionMessage
-from stream.records import AudioBlock, SourceEvent, SourceInfo, VideoFrame
-from stream.session import Session, Source
+from stream.records import AudioBlock, SourceEvent, SourceHealth, SourceInfo, VideoFrame
+from stream.session import Session
+from stream.source import Source
 from stream.sources.media import MediaSource, Speed
 
 BUNDLE = load("default")
@@ -124,6 +125,9 @@ class MadeSource:
 
     def stop(self) -> None:
         self.stopped.set()
+
+    def health(self) -> SourceHealth:
+        return SourceHealth()
 
 
 def frames(times_s: Sequence[float], image: np.ndarray) -> list[VideoFrame]:

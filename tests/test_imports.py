@@ -94,7 +94,7 @@ def test_every_module_is_looked_at() -> None:
     known = modules(ROOT)
     assert {"stream.session", "engines.select", "train.loop", "tools.cli", "stream.feed"} <= set(known)
     targets = {target for _, target in imports("stream.session", known["stream.session"], known)}
-    assert {"stream.assembly", "engines.bundle", "threading", "stream.feed.messages"} <= targets
+    assert {"stream.assembly", "engines.bundle", "contextlib", "stream.feed.messages"} <= targets
 
 
 @pytest.fixture

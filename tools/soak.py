@@ -21,7 +21,7 @@ from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Message
 from stream.feed.publisher import Feed
 from stream.feed.sinks import ZmqSink
-from stream.records import RATE_HZ, AudioBlock, SourceInfo, VideoFrame
+from stream.records import RATE_HZ, AudioBlock, SourceHealth, SourceInfo, VideoFrame
 from stream.session import Session
 from stream.sources.media import MediaSource, Speed
 from stream.windows import NS_PER_S
@@ -68,6 +68,10 @@ class Loop:
     def stop(self) -> None:
         """End at the next item."""
         self._stopped = True
+
+    def health(self) -> SourceHealth:
+        """There is no device."""
+        return SourceHealth()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,12 +131,13 @@ class Status(_Message, frozen=True, kw_only=True, tag="status"):
         analysed_rate_hz: Frames that perception analysed.
         hop_rate_hz: Hops that were scored.
         persons: Persons tracked now.
-        drops: Queue name to all that it dropped so far.
+        drops: Queue name to all that it dropped so far; `hops` were left out because newer ones were due.
         overruns: Audio blocks that the device lost so far.
         audio_gap_s: Seconds of audio that were never captured so far.
         engine_ms: p50 and p99 of scoring one hop; null before the first.
         age_ms: p50 and p99 of capture to publish; null at full speed.
         drift_ppm: Of the microphone's clock; null where there is none.
+        drift_residual_ms: How far the microphone's times lie around the line fitted through them; null where none is.
         engine: Backend that runs the graphs now.
         engine_why: Why that one: `asked for`, what `auto` found, or what failed in another.
     """
@@ -151,6 +152,7 @@ class Status(_Message, frozen=True, kw_only=True, tag="status"):
     engine_ms: tuple[float, float] | None
     age_ms: tuple[float, float] | None
     drift_ppm: float | None
+    drift_residual_ms: float | None = None
     engine: str = ""
     engine_why: str = ""
 

@@ -17,7 +17,7 @@ import av
 import av.logging
 
 from stream.clock import Clock, MonotonicClock
-from stream.records import AudioBlock, SourceEvent, SourceInfo, VideoFrame
+from stream.records import AudioBlock, SourceEvent, SourceHealth, SourceInfo, VideoFrame
 from stream.sources.container import check_local, closing_notes, cut_off, describe, pick, stream_name
 from stream.sources.decode import Decoder, Packets, Starved
 from stream.sources.errors import SourceError
@@ -114,6 +114,10 @@ class MediaSource:
         A read from a network that has gone silent ends after `timeout_s`.
         """
         self._stopped.set()
+
+    def health(self) -> SourceHealth:
+        """A file has no device that could be ill."""
+        return SourceHealth()
 
     def __iter__(self) -> Iterator[Item]:
         """The items, once.

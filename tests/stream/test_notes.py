@@ -25,7 +25,7 @@ from stream.notes import (
     window_note,
 )
 from stream.perception.seen import PersonEvent
-from stream.records import Score, SourceEvent, SourceInfo
+from stream.records import Score, SourceEvent, SourceHealth, SourceInfo
 from stream.voice import VoiceState
 from tests.small_bundle import small_bundle
 from tests.windows import SEGMENT_NS, face, score, window
@@ -179,8 +179,12 @@ def test_a_status_has_the_rates_of_the_last_second() -> None:
         meters.count(name, n)
     meters.time("engine", 9.5)
     now_s[0] = 2.0
-    engine = ("onnx", "asked for")
-    message = sent(status_message("a", 10**9, meters, persons=2, drops={"frames": 1}, audio_gap_s=0.1, engine=engine))
+    engine, health = ("onnx", "asked for"), SourceHealth(overruns=3, drift_ppm=12.34567, residual_ms=0.5)
+    message = sent(
+        status_message(
+            "a", 10**9, meters, persons=2, drops={"frames": 1}, audio_gap_s=0.1, engine=engine, health=health
+        )
+    )
     assert message == Status(
         stream="a",
         seq=0,
@@ -191,11 +195,12 @@ def test_a_status_has_the_rates_of_the_last_second() -> None:
         hop_rate_hz=4.0,
         persons=2,
         drops={"frames": 1},
-        overruns=0,
+        overruns=3,
         audio_gap_s=0.1,
         engine_ms=(9.5, 9.5),
         age_ms=None,
-        drift_ppm=None,
+        drift_ppm=12.346,
+        drift_residual_ms=0.5,
         engine="onnx",
         engine_why="asked for",
     )
