@@ -240,7 +240,9 @@ def test_every_graph_agrees_with_onnx_runtime_on_real_inputs(bundle: Bundle) -> 
             feeds = [samples.feeds(stage, n, first=n) for n in (1, 3)]
             found = differences(engine, reference, feeds)
             assert set(found) == {spec.name for spec in reference.outputs}
-            assert max(found.values()) < 1e-4, stage
+            # in 8 bits a sum in another order can round to the next step, and the layers after it spread that
+            in_8_bits = any(node.op_type == "QuantizeLinear" for node in onnx.load(bundle.stage(stage)).graph.node)
+            assert max(found.values()) < (2e-2 if in_8_bits else 1e-4), stage
 
 
 # what an engine promises beyond its numbers
