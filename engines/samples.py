@@ -35,6 +35,7 @@ class Samples:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._engines: dict[str, Engine] = {}
+        self._before: dict[tuple[str, int, int], dict[str, np.ndarray]] = {}  # outputs that several stages take
 
     def __enter__(self) -> "Samples":
         return self
@@ -72,13 +73,19 @@ class Samples:
         stage = self._bundle.manifest.stages[before]
         manifest = self._bundle.manifest
         if manifest.clip is None or stage.per == "window":
-            return self._engine(before).run(self.feeds(before, n, first=first))[tensor]
+            return self._outputs(before, n, first)[tensor]
         # What is computed once a frame or chunk comes with an axis of frames: encode as many as there are samples,
         # and spread them over it.
-        kept = self._engine(before).run(self.feeds(before, _n_distinct(), first=first))[tensor]
+        kept = self._outputs(before, _n_distinct(), first)[tensor]
         steps = int(spec.shape[1])
         picked = (np.arange(n)[:, None] + np.arange(steps)[None, :] * len(kept) // steps) % len(kept)
         return np.ascontiguousarray(kept[picked])
+
+    def _outputs(self, stage: str, n: int, first: int) -> dict[str, np.ndarray]:
+        key = (stage, n, first)
+        if key not in self._before:
+            self._before[key] = self._engine(stage).run(self.feeds(stage, n, first=first))
+        return self._before[key]
 
     def _engine(self, stage: str) -> Engine:
         if stage not in self._engines:

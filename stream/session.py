@@ -50,7 +50,7 @@ class Session:
         delivery: `wait` loses nothing (replay); `drop_oldest` keeps the newest (live).
         clock: Paces nothing here; the age of a published estimate is read from it.
         engines: What runs the graphs, where several sessions share it; otherwise the session has its own.
-        witness: Sees the items and what is left out.
+        witness: Makes, of the open source, what sees the items and what is left out; closed when all has ended.
         left_out: Segments that are not scored, as a live session decided that is now replayed; None decides anew.
 
     Attributes:
@@ -67,7 +67,7 @@ class Session:
         delivery: Delivery = Delivery.WAIT,
         clock: Clock | None = None,
         engines: Engines | None = None,
-        witness: Witness | None = None,
+        witness: Callable[[SourceInfo], AbstractContextManager[Witness]] | None = None,
         left_out: Collection[int] | None = None,
     ) -> None:
         self._source, self._config = source, config
@@ -79,7 +79,9 @@ class Session:
         self._engines, self._owns_engines = engines or engines_of(config), engines is None
         for bundle in bundles:  # an engine that cannot be had is refused before anything is opened
             self._engines.choose(bundle)
-        self._witness, self._plan = witness, left_out
+        self._make_witness, self._plan = witness, left_out
+        self._witness: Witness | None = None
+        self._source_events: deque[SourceEvent] = deque()
         self.meters = Meters()
 
     def run(self) -> dict[str, float]:
@@ -94,6 +96,7 @@ class Session:
             if self._owns_engines:
                 life.enter_context(self._engines)
             scorers = [life.enter_context(lane.scorer(self._engines)) for lane in self._lanes]
+            self._witness = life.enter_context(self._make_witness(source.info)) if self._make_witness else None
             self._prepare(source.info)
             self._announce(source.info)
             works = Works(stop=source.stop, abort=self._abort, interrupted=lambda: self._end("interrupted"))
@@ -104,6 +107,10 @@ class Session:
                     else:
                         self._conclude(hop, self._score(scorers, hop))
             return self._end()
+
+    def tell(self, event: SourceEvent) -> None:
+        """Publish something that happened beside the line. Any thread may call, once the session runs."""
+        self._source_events.append(event)
 
     # --- source -> rings, on the capture thread ---
 
@@ -228,7 +235,6 @@ class Session:
         n_frames = N_FRAMES if self._delivery is Delivery.WAIT else N_LIVE_FRAMES
         note = partial(self._witness.note, "dropped_frame") if self._witness is not None else lambda t_ns: None
         self._frames = FrameRing(n_frames, delivery=self._delivery, dropped=note) if info.has_video else None
-        self._source_events: deque[SourceEvent] = deque()
         awaited_ns = max(lane.awaited_ns for lane in self._lanes)
         for lane in self._lanes:
             lane.prepare(info, delivery=self._delivery, awaited_ns=awaited_ns)

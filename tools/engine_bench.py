@@ -1,5 +1,6 @@
 """`emocast engine bench`: how fast each backend runs each graph of a bundle here, and how far it is from torch."""
 
+import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -12,6 +13,7 @@ from time import perf_counter
 
 import msgspec
 import numpy as np
+import onnxruntime as ort
 from rich.console import Console
 
 from engines.bundle import Bundle, load
@@ -19,6 +21,9 @@ from engines.engine import Engine, EngineError
 from engines.onnx_runtime import OnnxEngine
 from engines.parity import difference
 from engines.samples import Samples
+from engines.tensorrt.library import probe
+from engines.tensorrt.plans import PlanStore
+from engines.tensorrt.run import TensorRTEngine
 from tools.bench import machine
 from tools.engine_footprint import Footprint, Open, footprint
 from tools.engine_report import AtBatch, Report, Row, totals
@@ -32,13 +37,30 @@ Weigh = Callable[[str, Open, Path, Mapping[str, np.ndarray]], Footprint]
 
 
 def default_backends(threads: int) -> dict[str, Open]:
-    """What opens a graph, by backend: `torch` where it is installed with onnx, and ONNX Runtime."""
+    """What opens a graph, by backend: `torch` where it is installed with onnx, ONNX Runtime, TensorRT on a GPU."""
     found: dict[str, Open] = {}
     if importlib.util.find_spec("torch") and importlib.util.find_spec("onnx"):
         from train.torch_graph import TorchGraph
 
         found["torch"] = partial(TorchGraph, threads=threads)
-    return found | {"onnx": partial(OnnxEngine, threads=threads)}
+    found["onnx"] = partial(OnnxEngine, threads=threads)
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        found["onnx-cuda"] = partial(OnnxEngine, device="cuda")
+    try:
+        probe()
+    except EngineError:
+        return found
+    return found | {"tensorrt": newest_plan}
+
+
+def newest_plan(graph: Path) -> Engine:
+    """The graph's plan for this GPU. Raises EngineError where none was built and accepted."""
+    gpu, version = probe()
+    store, digest = PlanStore(), hashlib.sha256(graph.read_bytes()).hexdigest()
+    record = store.newest(digest, gpu, version)
+    if record is None or not record.accepted:
+        raise EngineError("no plan was built and accepted; run: emocast engine build")
+    return TensorRTEngine(store.plan(record))
 
 
 def bench(

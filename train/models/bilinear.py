@@ -157,7 +157,7 @@ class FaceNetwork(nn.Module):
 
 
 def _channels_first(crop: Tensor) -> Tensor:
-    return crop.permute(0, 3, 1, 2).to(torch.float32)
+    return crop.to(torch.float32).permute(0, 3, 1, 2)  # TensorRT takes uint8 to cast it, and for nothing else
 
 
 class FaceClassifier(nn.Module):
