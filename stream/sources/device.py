@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 
 FIRST_RETRY_S = 0.1  # between the loss of a device and the first attempt to open it again; doubles with each failure
-LONGEST_RETRY_S = 2.0
+LONGEST_RETRY_S = 1.5  # so that what has come back is in use again within 2 s
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -17,7 +17,7 @@ class Picture:
 
     Attributes:
         at_ns: Clock time of its capture: of its arrival, less the camera's latency. Ascending from one camera.
-        image: (height_px, width_px, 3) uint8, RGB, contiguous. The receiver owns it.
+        image: (height_px, width_px, 3) uint8, RGB, contiguous. Nobody writes to it again.
     """
 
     at_ns: int
