@@ -7,7 +7,7 @@ one who comes later sees a later frame. The other paths are for tests:
 
     /stall    stop sending, and keep the connections open       /repeat   send the same picture from now on
     /go       go on, as if nothing had been: neither caught up nor begun again
-    /backlog  go on, after what was due in the meantime is sent at once, as a network does when it recovers
+    /backlog  hold everything back for 0.6 s, then send it at once, as a network does when it recovers
     /begin    begin the clip again, now; answers with time.monotonic_ns() at its first frame
     /text     a page that is no video                            /silent   accept, and never answer
 
@@ -30,6 +30,7 @@ import av
 import cv2
 
 BOUNDARY = "frame"
+HELD_BACK_S = 0.6
 
 
 def jpegs(path: str, quality: int = 95) -> list[bytes]:
@@ -45,7 +46,8 @@ class Show:
     def __init__(self, pictures: list[bytes], rate_hz: float, loops: bool) -> None:
         self.pictures, self.period_s, self.loops = pictures, 1 / rate_hz, loops
         self.turned = threading.Condition()
-        self.stalled = self.repeats = self.keeps_backlog = False
+        self.stalled = self.repeats = False
+        self.held_until_s = 0.0
         self.began_ns = time.monotonic_ns()
 
     def command(self, word: str) -> str:
@@ -53,7 +55,8 @@ class Show:
         with self.turned:
             if word == "begin":
                 self.began_ns = time.monotonic_ns()
-            self.keeps_backlog = word == "backlog"
+            if word == "backlog":
+                self.held_until_s = time.monotonic() + HELD_BACK_S
             self.stalled = word == "stall"
             self.repeats = word == "repeat"
             self.turned.notify_all()
@@ -65,17 +68,21 @@ class Show:
 
     def frames(self) -> Iterator[bytes]:
         """The pictures, each when it is due; ends with the clip where it does not loop."""
-        n, shown = self.due(), 0
+        n, shown, owed = self.due(), 0, 0
         while self.loops or n < len(self.pictures):
             shown = shown if self.repeats else n
             yield self.pictures[shown % len(self.pictures)]
             with self.turned:
                 self.turned.wait_for(lambda: not self.stalled)
-                n = n + 1 if self.keeps_backlog else max(n + 1, self.due())
+                holds_back = (held_s := self.held_until_s - time.monotonic()) > 0
+                if holds_back:
+                    self.turned.wait(held_s)
+                n = n + 1 if holds_back or n < owed else max(n + 1, self.due())
+                owed = self.due() if holds_back else owed
                 began_ns = self.began_ns
                 wait_s = (began_ns - time.monotonic_ns()) / 1e9 + n * self.period_s
                 if self.turned.wait_for(partial(self._begun_since, began_ns), timeout=max(0.0, wait_s)):
-                    n = 0
+                    n, owed = 0, 0
 
     def _begun_since(self, began_ns: int) -> bool:
         return self.began_ns != began_ns

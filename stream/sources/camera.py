@@ -161,8 +161,7 @@ class Camera:
     def _await_loss(self) -> str | None:
         """Block until the camera is lost, and say why; None when it is to be left."""
         reader = self._reader
-        assert reader is not None
-        while not self._stop.is_set():
+        while reader is not None and not self._stop.is_set():
             self._wake.clear()
             if reader.error is not None:
                 return str(reader.error)

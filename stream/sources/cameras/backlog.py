@@ -33,9 +33,11 @@ class Backlog:
             self._since_ns = at_ns
             return True
         step_ns = at_ns - last_ns
-        period_ns = max(self._stated_ns, median(self._steps_ns) if self._steps_ns else 0)
+        steps_ns = self._steps_ns or [step_ns]
+        # The step before counts too: a camera that has just become slow leaves no backlog at each picture.
+        gap_ns = GAP_PERIODS * max(self._stated_ns, median(steps_ns), steps_ns[-1])
         self._steps_ns.append(step_ns)
-        if len(self._steps_ns) > 1 and step_ns > GAP_PERIODS * period_ns:
+        if step_ns > gap_ns:
             self._since_ns = at_ns
             return True
         if self._since_ns is not None and (3 * step_ns >= self._stated_ns or at_ns - self._since_ns > LONGEST_NS):
