@@ -18,9 +18,10 @@ from stream.sources.device import Back, Device, Lost, Picture, Sink, Sound
 from stream.windows import NS_PER_S
 
 Item = VideoFrame | AudioBlock | SourceEvent
-HOLD_NS = {"camera": 150_000_000, "microphone": 500_000_000}  # how much longer an item waits for the other device
-N_PICTURES = 16  # that may wait to be merged: beyond, the line is behind, and the oldest goes
-N_SOUNDS = 4096
+HOLD_NS = {"camera": 150_000_000, "microphone": 700_000_000}  # how much longer than it takes a device is waited for
+LONGEST_HOLD_NS = 3 * NS_PER_S
+N_LATENESS = 16  # items over which the least time is taken that a device needs to hand something on
+ROOM = {"camera": 16, "microphone": 4096}  # items that may wait to be merged: beyond, the line is behind
 POLL_S = 0.05
 
 
@@ -44,6 +45,10 @@ class LiveSource:
         clock: The session clock, which the devices stamp by.
         name: Name of the stream.
 
+    Attributes:
+        clock: The session clock.
+        n_left_out: Pictures and runs of sound that came too late to be in order, or found no room.
+
     Raises:
         ValueError: If there is neither.
     """
@@ -61,40 +66,41 @@ class LiveSource:
     ) -> None:
         if camera is None and microphone is None:
             raise ValueError("expected a camera, a microphone, or both, got neither")
-        self._clock = clock or MonotonicClock()
+        self.clock = clock or MonotonicClock()
         self._make_grid, self._name = grid, name
         self._arrived = threading.Condition()
-        self._pictures: deque[Picture] = deque()
-        self._sounds: deque[Sound] = deque()
-        self._told: deque[tuple[str, Lost | Back]] = deque()
+        self._came: deque[tuple[str, Picture | Sound | Lost | Back]] = deque()  # in order of arrival
+        self._n_waiting = dict.fromkeys(ROOM, 0)  # pictures and sounds among these
         makers = {"camera": camera, "microphone": microphone}
         self._devices = {role: make(self._sink(role)) for role, make in makers.items() if make is not None}
         self._life = ExitStack()
-        self._stopped = False
-        self.n_left_out = 0  # pictures and samples that came too late to be in order, or found no room
+        self._begun = self._stopped = False
+        self.n_left_out = 0
         self._overruns = 0
         self._grid: Grid | None = None
 
     def _sink(self, role: str) -> Sink:
         def take(item: Picture | Sound | Lost | Back) -> None:
             with self._arrived:
-                match item:
-                    case Picture():
-                        self._pictures.append(item)
-                        if len(self._pictures) > N_PICTURES:
-                            self._pictures.popleft()
-                            self.n_left_out += 1
-                    case Sound():
-                        self._overruns += item.overflowed
-                        self._sounds.append(item)
-                        if len(self._sounds) > N_SOUNDS:
-                            self._sounds.popleft()
-                            self.n_left_out += 1
-                    case _:
-                        self._told.append((role, item))
+                if isinstance(item, Picture | Sound):
+                    if not self._begun:
+                        return  # the session is still being opened, which may take seconds
+                    self._make_room(role)
+                    self._n_waiting[role] += 1
+                if isinstance(item, Sound):
+                    self._overruns += item.overflowed
+                self._came.append((role, item))
                 self._arrived.notify()
 
         return take
+
+    def _make_room(self, role: str) -> None:
+        if self._n_waiting[role] < ROOM[role]:
+            return
+        media = (k for k, (owner, item) in enumerate(self._came) if owner == role and isinstance(item, Picture | Sound))
+        del self._came[next(media)]  # the newest is kept
+        self._n_waiting[role] -= 1
+        self.n_left_out += 1
 
     @property
     def info(self) -> SourceInfo:
@@ -139,28 +145,32 @@ class LiveSource:
 
     def __iter__(self) -> Iterator[Item]:
         """The items, from now on, once."""
-        zero_ns = self._clock.now_ns()
+        zero_ns = self.clock.now_ns()
         self._grid = self._make_grid(zero_ns) if "microphone" in self._devices else None
         merge = Merge(zero_ns, tuple(self._devices))
+        self._begun = True
         while True:
             with self._arrived:
-                if not (self._stopped or self._pictures or self._sounds or self._told):
+                if not (self._stopped or self._came):
                     self._arrived.wait(POLL_S)
                 if self._stopped:
                     return
-                pictures, sounds, told = list(self._pictures), list(self._sounds), list(self._told)
-                for queue in (self._pictures, self._sounds, self._told):
-                    queue.clear()
-            for sound in sounds if self._grid is not None else []:
-                merge.add_blocks(self._grid.push(sound))  # type: ignore[union-attr]
-            for picture in pictures:
-                merge.add_picture(picture)
-            for role, change in told:
-                if role == "microphone" and isinstance(change, Lost) and self._grid is not None:
-                    merge.add_blocks(self._grid.flush())
-                yield merge.changed(role, change)
-            yield from merge.ready(self._clock.now_ns())
-            self.n_left_out += merge.take_late()
+                came, self._came = self._came, deque()
+                self._n_waiting = dict.fromkeys(ROOM, 0)
+            now_ns = self.clock.now_ns()
+            for role, item in came:
+                match item:
+                    case Picture():
+                        merge.add_picture(item, now_ns)
+                    case Sound() if self._grid is not None:
+                        merge.add_blocks(self._grid.push(item), now_ns)
+                    case Lost() | Back():
+                        if role == "microphone" and self._grid is not None:
+                            merge.add_blocks(self._grid.flush(), now_ns)  # samples are counted anew from here
+                        yield merge.changed(role, item)
+            yield from merge.ready(now_ns)
+            with self._arrived:
+                self.n_left_out += merge.take_late()
 
 
 class Merge:
@@ -174,6 +184,7 @@ class Merge:
     def __init__(self, zero_ns: int, roles: tuple[str, ...]) -> None:
         self._zero_ns = zero_ns
         self._known_ns = dict.fromkeys(roles, 0)  # no item of the device that ends before this can still come
+        self._lateness_ns: dict[str, deque[int]] = {role: deque(maxlen=N_LATENESS) for role in roles}
         self._live = set(roles)
         self._waiting: list[tuple[int, int, int, VideoFrame | AudioBlock]] = []  # time, sound first, number, item
         self._n = 0
@@ -181,19 +192,22 @@ class Merge:
         self._last_frame_ns = -1
         self._n_late = 0
 
-    def add_picture(self, picture: Picture) -> None:
+    def add_picture(self, picture: Picture, now_ns: int) -> None:
         """A picture from the camera; one from before the session, or not after the last one, is left out."""
         t_ns = picture.at_ns - self._zero_ns
         if t_ns < 0:
             return
-        self._add("camera", t_ns, VideoFrame(t_ns=t_ns, image=picture.image))
+        self._add("camera", t_ns, VideoFrame(t_ns=t_ns, image=picture.image), now_ns)
 
-    def add_blocks(self, blocks: list[AudioBlock]) -> None:
-        """Sound on the session's grid, in order."""
+    def add_blocks(self, blocks: list[AudioBlock], now_ns: int) -> None:
+        """Sound on the session's grid, in order; what lies before the session is left out."""
         for block in blocks:
-            self._add("microphone", -(-(block.first + len(block.samples)) * NS_PER_S // RATE_HZ), block)
+            end = block.first + len(block.samples)
+            if end > 0:
+                self._add("microphone", -(-end * NS_PER_S // RATE_HZ), block, now_ns)
 
-    def _add(self, role: str, t_ns: int, item: VideoFrame | AudioBlock) -> None:
+    def _add(self, role: str, t_ns: int, item: VideoFrame | AudioBlock, now_ns: int) -> None:
+        self._lateness_ns[role].append(now_ns - self._zero_ns - t_ns)
         if t_ns < self._handed_ns or (role == "camera" and t_ns <= self._last_frame_ns):
             self._n_late += 1
             return
@@ -221,11 +235,17 @@ class Merge:
             t_ns, is_picture, _, item = self._waiting[0]
             other = "microphone" if is_picture else "camera"
             awaited = other in self._live and self._known_ns[other] < t_ns
-            if awaited and now_ns < t_ns + HOLD_NS[other]:
+            if awaited and now_ns < t_ns + self._hold_ns(other):
                 return
             heapq.heappop(self._waiting)
             self._handed_ns = t_ns
             yield item
+
+    def _hold_ns(self, role: str) -> int:
+        # A camera behind a network is late by its stated latency, always: waiting less would lose every picture. The
+        # least of the last ones is taken, so that a line which stood still for a while waits no longer for that.
+        least_ns = max(min(self._lateness_ns[role], default=0), 0)
+        return min(HOLD_NS[role] + least_ns, LONGEST_HOLD_NS)
 
     def take_late(self) -> int:
         """How many came too late to be in order since this was last asked."""
