@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engines.bundle import PerModality
+from stream.baseline import Baseline, Subject
 from stream.records import Score, Window
 from stream.scoring import modality
 
@@ -27,6 +28,7 @@ class Aggregate:
         confidence: Calibrated probability of the most probable label.
         reason: Why it abstains: `no_face`, `silence`, `stale`, `uncertain`; or None.
         modalities: Share of the sum that each modality had.
+        baseline: Name of the person whose baseline corrected the segments, or None.
     """
 
     person: int
@@ -36,6 +38,7 @@ class Aggregate:
     confidence: float
     reason: str | None
     modalities: dict[str, float]
+    baseline: str | None = None
 
 
 def calibrate(posterior: np.ndarray, temperature: float) -> np.ndarray:
@@ -56,6 +59,7 @@ class Aggregator:
         min_confidence: Below it an estimate abstains as `uncertain`.
         stale_ns: An estimate whose newest scored segment is older than this abstains as `stale`.
         has_video: Whether the stream has a picture; decides how a person of whom nothing is scored is named.
+        baseline: Corrects each segment of the person that it is for before it is summed; None leaves all as they are.
     """
 
     def __init__(
@@ -68,10 +72,12 @@ class Aggregator:
         min_confidence: float,
         stale_ns: int = 1_000_000_000,
         has_video: bool = True,
+        baseline: Baseline | None = None,
     ) -> None:
         self._n_labels, self._n_segments = n_labels, n_segments
         self._fusion, self._temperature = fusion, temperature
         self._min_confidence, self._stale_ns, self._has_video = min_confidence, stale_ns, has_video
+        self._baseline, self._subject = baseline, Subject()
         self._recent: dict[int, deque[Score]] = {}
 
     def add(
@@ -83,13 +89,20 @@ class Aggregator:
             scores: Of the segment.
             again: Scores every window of the sum anew at each hop, for those who want to compare.
         """
-        return [self._aggregate(score, again) for score in scores]
+        subject = self._subject.follow(score.window.person for score in scores) if scores else None
+        return [
+            self._aggregate(score, again, self._baseline if score.window.person == subject else None)
+            for score in scores
+        ]
 
     def forget(self, person: int) -> None:
         """Drop a person who has left, so that a long session does not grow."""
         self._recent.pop(person, None)
+        self._subject.forget(person)
 
-    def _aggregate(self, newest: Score, again: Callable[[Sequence[Window]], list[Score]] | None) -> Aggregate:
+    def _aggregate(
+        self, newest: Score, again: Callable[[Sequence[Window]], list[Score]] | None, baseline: Baseline | None
+    ) -> Aggregate:
         person, segment = newest.window.person, newest.window.draw.segment
         recent = self._recent.setdefault(person, deque(maxlen=self._n_segments))
         recent.append(newest)
@@ -100,7 +113,7 @@ class Aggregator:
             scores = again([score.window for score in recent])
             recent.clear()
             recent.extend(scores)
-        posterior, modalities, newest_ns = self._sum(recent)
+        posterior, modalities, newest_ns = self._sum(recent, baseline)
         confidence = float(posterior.max())
         reason = self._reason(newest, newest_ns, confidence)
         return Aggregate(
@@ -111,9 +124,12 @@ class Aggregator:
             confidence=confidence,
             reason=reason,
             modalities=modalities,
+            baseline=None if baseline is None or newest_ns is None else baseline.person,
         )
 
-    def _sum(self, recent: Sequence[Score]) -> tuple[np.ndarray, dict[str, float], int | None]:
+    def _sum(
+        self, recent: Sequence[Score], baseline: Baseline | None
+    ) -> tuple[np.ndarray, dict[str, float], int | None]:
         total = np.zeros(self._n_labels)
         weight = heat = 0.0
         shares = {"face": 0.0, "voice": 0.0}
@@ -123,7 +139,7 @@ class Aggregator:
             if score.posterior is None or kind is None:
                 continue
             w = getattr(self._fusion, kind)
-            total += w * score.posterior
+            total += w * (score.posterior if baseline is None else baseline.apply(score.posterior, kind))
             weight += w
             heat += w * getattr(self._temperature, kind)
             for name in shares:

@@ -25,6 +25,7 @@ class SessionConfig:
         seed: Seed of the window draws; the same recording and seed give the same windows.
         alignment: `centered` or `causal`; unset takes the bundle's first.
         analysis_hz: Video frames analysed per second of media; frames beyond that rate are passed over.
+        baseline: Person whose kept baseline corrects the posteriors, or its JSON file (`emocast calibrate --neutral`).
     """
 
     model: tuple[str, ...] = ("default",)
@@ -36,6 +37,7 @@ class SessionConfig:
     seed: int = 0
     alignment: Alignment | None = None
     analysis_hz: float = 12.5
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda"):

@@ -7,6 +7,7 @@ from engines.bundle import Bundle
 from engines.select import Engines
 from stream.aggregation import Aggregate, Aggregator
 from stream.assembly import Hop, WindowAssembler
+from stream.baseline import read_baseline
 from stream.clip_assembly import ClipAssembler
 from stream.clip_scoring import ClipScorer
 from stream.config import SessionConfig, window_scheme
@@ -38,13 +39,14 @@ class Lane:
         engine_ms: How long its engines took, since the stream began.
 
     Raises:
-        ValueError: If the recogniser was not trained with the alignment asked for.
+        ValueError: If the recogniser was not trained with the alignment asked for, or the baseline is not for it.
     """
 
     def __init__(self, bundle: Bundle, config: SessionConfig) -> None:
         self.bundle, self._config = bundle, config
         self.scheme = window_scheme(bundle, config.alignment)
         clip = bundle.manifest.clip
+        self._baseline = None if config.baseline is None else read_baseline(config.baseline, bundle)
         self.rate_hz = config.analysis_hz if clip is None else clip.frame_hz
         self.seen: SeenFaces | None = None
         self.audio: AudioRing | None = None
@@ -91,6 +93,7 @@ class Lane:
             temperature=manifest.temperature,
             min_confidence=manifest.min_confidence,
             has_video=info.has_video,
+            baseline=self._baseline,
         )
         self._next_segment = 0
         self.newest.clear()

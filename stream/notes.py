@@ -73,6 +73,7 @@ def estimate_message(
         modalities={name: round(share, 6) for name, share in aggregate.modalities.items()},
         windows=tuple(window_note(score) for score in aggregate.scores),
         bundle=ensemble.digits,
+        baseline=aggregate.baseline,
     )
 
 

@@ -21,7 +21,7 @@ from stream.meters import Meters
 from stream.notes import end_message, estimate_message, event_message, session_message, status_message
 from stream.perception.seen import PersonEvent, SeenFaces
 from stream.perception.views import Perception
-from stream.records import RATE_HZ, AudioBlock, SourceEvent, SourceInfo, VideoFrame
+from stream.records import RATE_HZ, AudioBlock, Score, SourceEvent, SourceInfo, VideoFrame
 from stream.rings import AudioRing, FrameRing
 from stream.scoring import WindowScorer
 from stream.source import Source, Witness
@@ -52,6 +52,7 @@ class Session:
         engines: What runs the graphs, where several sessions share it; otherwise the session has its own.
         witness: Makes, of the open source, what sees the items and what is left out; closed when all has ended.
         left_out: Segments that are not scored, as a live session decided that is now replayed; None decides anew.
+        scored: Sees what the first recogniser gave each person at each hop, uncorrected; on the scoring thread.
 
     Attributes:
         meters: What the session measures of itself.
@@ -69,6 +70,7 @@ class Session:
         engines: Engines | None = None,
         witness: Callable[[SourceInfo], AbstractContextManager[Witness]] | None = None,
         left_out: Collection[int] | None = None,
+        scored: Callable[[Sequence[Score]], None] | None = None,
     ) -> None:
         self._source, self._config = source, config
         self._publish_message, self._delivery = publish, delivery
@@ -79,7 +81,7 @@ class Session:
         self._engines, self._owns_engines = engines or engines_of(config), engines is None
         for bundle in bundles:  # an engine that cannot be had is refused before anything is opened
             self._engines.choose(bundle)
-        self._make_witness, self._plan = witness, left_out
+        self._make_witness, self._plan, self._scored = witness, left_out, scored
         self._witness: Witness | None = None
         self._source_events: deque[SourceEvent] = deque()
         self.meters = Meters()
@@ -204,6 +206,8 @@ class Session:
     def _score(self, scorers: Sequence[WindowScorer], hop: Hop) -> list[Aggregate]:
         others, before_ms = self._lanes[1:], sum(lane.engine_ms for lane in self._lanes)
         aggregates = self._lane.conclude(hop, scorers[0])
+        if self._scored is not None:
+            self._scored([aggregate.scores[-1] for aggregate in aggregates])
         for lane, scorer in zip(others, scorers[1:], strict=True):
             lane.catch_up(self._lane.scheme.segment_bounds(hop.segment)[1], scorer, self._report_if_due)
         self.meters.time("engine", sum(lane.engine_ms for lane in self._lanes) - before_ms)

@@ -108,6 +108,7 @@ class Estimate(_Message, frozen=True, kw_only=True, tag="estimate"):
         modalities: Weight that each modality had: `face`, `voice`.
         windows: The windows summed, oldest first.
         bundle: First 16 hexadecimal digits of the bundle's SHA-256.
+        baseline: Name of the person whose neutral face and voice corrected the posterior, or null.
     """
 
     span: tuple[float, float]
@@ -121,6 +122,7 @@ class Estimate(_Message, frozen=True, kw_only=True, tag="estimate"):
     modalities: dict[str, Fraction]
     windows: tuple[WindowNote, ...]
     bundle: str
+    baseline: str | None = None
 
 
 class Status(_Message, frozen=True, kw_only=True, tag="status"):

@@ -37,11 +37,11 @@ GOLDEN = (
     '"span":[0.0,2.0],"age_ms":700.5,"person":1,"box":[10,20,30,40],"posterior":{"neutral":0.25,"happiness":0.75},'
     '"label":"happiness","confidence":0.75,"reason":null,"modalities":{"face":0.5,"voice":0.5},'
     '"windows":[{"frame":1.9,"audio":[1.25,2.53],"offset":-0.01,"face":true,"voice":"present"}],'
-    '"bundle":"0123456789abcdef"}',
+    '"bundle":"0123456789abcdef","baseline":null}',
     '{"type":"estimate","v":1,"stream":"clip.mp4","seq":8,"t":2.25,"stamp":"2026-01-31T12:00:02.950Z",'
     '"span":[0.0,2.25],"age_ms":null,"person":0,"box":null,"posterior":{"neutral":0.5,"happiness":0.5},'
     '"label":null,"confidence":0.5,"reason":"no_face","modalities":{"face":0.0,"voice":0.0},"windows":[],'
-    '"bundle":"0123456789abcdef"}',
+    '"bundle":"0123456789abcdef","baseline":null}',
     '{"type":"status","v":1,"stream":"clip.mp4","seq":1,"t":2.25,"stamp":"2026-01-31T12:00:03.000Z",'
     '"frame_rate_hz":25.0,"analysed_rate_hz":12.5,"hop_rate_hz":4.0,"persons":1,"drops":{"frames":0},"overruns":0,'
     '"audio_gap_s":0.0,"engine_ms":[9.5,20.0],"age_ms":null,"drift_ppm":null,"drift_residual_ms":null,'
@@ -76,6 +76,7 @@ estimates = st.builds(
     confidence=fraction,
     modalities=st.dictionaries(text, fraction, max_size=2),
     windows=st.lists(notes, max_size=3).map(tuple),
+    baseline=st.none() | text,
 )
 pairs = st.none() | st.tuples(number, number)
 statuses = st.builds(
@@ -129,6 +130,13 @@ def test_a_status_from_before_its_engine_was_told_still_decodes() -> None:
     message = decode(before.encode())
     assert isinstance(message, Status)
     assert (message.engine, message.engine_why, message.persons) == ("", "", 1)
+    VALIDATOR.validate(json.loads(before))
+
+
+def test_an_estimate_from_before_baselines_still_decodes() -> None:
+    before = GOLDEN[1].replace(',"baseline":null', "")
+    assert before != GOLDEN[1]
+    assert decode(before.encode()) == decode(GOLDEN[1].encode())
     VALIDATOR.validate(json.loads(before))
 
 

@@ -1,6 +1,7 @@
 """Records in the feed's words, field by field, and as the schema wants them."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import jsonschema
@@ -128,6 +129,7 @@ def test_an_estimate_says_what_was_summed(bundle: Bundle) -> None:
                 WindowNote(frame=0.875, audio=(0.235, 1.515), offset=0.0, face=False, voice="present"),
             ),
             bundle=bundle.sha256[:16],
+            baseline=None,
         )
     )
 
@@ -136,6 +138,13 @@ def test_an_estimate_that_abstains_has_no_label_and_no_age_at_full_speed(bundle:
     one = aggregate(score(0, "none", person=0), label=None, reason="no_face")
     message = estimate_message(one, "clip", Ensemble([bundle]), window_scheme(bundle, None), None)
     assert (message.label, message.reason, message.age_ms, message.box) == (None, "no_face", None, None)
+    sent(message)
+
+
+def test_an_estimate_names_the_baseline_that_corrected_it(bundle: Bundle) -> None:
+    one = replace(aggregate(score(0, "face", [0.2, 0.6, 0.2])), baseline="anna")
+    message = estimate_message(one, "clip", Ensemble([bundle]), window_scheme(bundle, None), None)
+    assert message.baseline == "anna"
     sent(message)
 
 
