@@ -24,11 +24,13 @@ import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 
+ROOT = Path(__file__).parents[1]
 BOUNDARY = "frame"
 HELD_BACK_S = 0.6
 
@@ -141,9 +143,9 @@ class MjpegServer:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        command = [sys.executable, "-m", "tests.mjpeg_server", str(self._clip)]
+        command = [sys.executable, "-m", "tests.mjpeg_server", str(Path(self._clip).absolute())]
         options = ["--port", str(self.port), "--rate", str(self._rate_hz)]
-        self._process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline().split()[1])
 
