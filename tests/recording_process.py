@@ -14,6 +14,11 @@ from stream.sources.media import MediaSource
 from tests.recordings import PATIENT_S, settings
 
 
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")  # at once: two threads speak, and `print` would mix their lines
+    sys.stdout.flush()
+
+
 def main(path: str, clip: str, speed: str, lossless: str, limit_bytes: str = "") -> None:
     if limit_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit_bytes), resource.RLIM_INFINITY))
@@ -21,13 +26,13 @@ def main(path: str, clip: str, speed: str, lossless: str, limit_bytes: str = "")
         recorder = Recorder(
             new_files(Path(path)),
             settings(source.info, lossless=lossless == "True"),
-            told=lambda event: print(event.kind, event.text, flush=True),
+            told=lambda event: say(f"{event.kind} {event.text}"),
             queue_s=PATIENT_S,
         )
         with recorder:
             for item in source:
                 recorder.take(item)
-                print(complete_ns(item), flush=True)
+                say(str(complete_ns(item)))
 
 
 if __name__ == "__main__":

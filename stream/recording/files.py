@@ -104,8 +104,8 @@ class LineFile:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits. Where that fails it is lost, and the file ends with the last whole line before it."""
-        lines, self._lines, self._due_s = memoryview(bytes(self._lines)), bytearray(), None
+        """Write what waits. Where that fails it goes on waiting, and the file ends with the last whole line before."""
+        lines, self._due_s = memoryview(bytes(self._lines)), None
         n_written = 0
         try:
             while n_written < len(lines):  # a disk that fills up takes a part
@@ -115,6 +115,7 @@ class LineFile:
                 self._file.truncate(self._n_whole)
                 self._file.seek(self._n_whole)
             raise
+        self._lines.clear()
         self._n_whole += n_written
 
     def close(self) -> None:

@@ -5,6 +5,8 @@ were; nothing is written in place of sound that never came. Matroska's clock tic
 """
 
 import contextlib
+import os
+from collections import deque
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,8 @@ class Film:
     def __init__(
         self, path: Path, *, size_px: tuple[int, int] | None, has_audio: bool, lossless: bool, rate_hz: float | None
     ) -> None:
-        self._lossless, self._size_px = lossless, size_px
+        self._path, self._lossless, self._size_px = path, lossless, size_px
+        self._sizes = deque([0], maxlen=2)  # of the file, in bytes, whenever a stretch of media was written whole
         self._container: Any = av.open(f"file:{path}", "w", format="matroska", container_options=MUXER)
         self._last_tick, self._key_ns, self._last_sample = -1, -KEY_NS, 0
         try:
@@ -58,7 +61,7 @@ class Film:
             self._audio = self._add_audio() if has_audio else None
             self._container.start_encoding()
         except BaseException:
-            self.abandon()
+            self._container.close()
             raise
 
     def _add_video(self, size_px: tuple[int, int], rate_hz: float | None) -> Any:
@@ -97,6 +100,9 @@ class Film:
             track, frame = self._video, self._picture(item)
         assert track is not None  # it `holds` the item
         self._container.mux(track.encode(frame))
+        n_bytes = self._path.stat().st_size
+        if n_bytes != self._sizes[-1]:
+            self._sizes.append(n_bytes)
 
     def _sound(self, block: AudioBlock) -> Any:
         samples, kind = block.samples, "flt"
@@ -126,10 +132,18 @@ class Film:
         finally:
             self._container.close()
 
-    def abandon(self) -> None:
-        """Let go of a file that cannot be written any more; what is in it stays."""
+    def abandon(self, *, cut: bool) -> None:
+        """Let go of a file whatever comes of it; nothing is raised.
+
+        Args:
+            cut: Take what is torn off its end, and the stretch before that: on a full disk the times of what stays
+                need the room.
+        """
         with contextlib.suppress(av.FFmpegError, OSError):
-            self._container.close()
+            self.close()
+        with contextlib.suppress(OSError):
+            if cut:
+                os.truncate(self._path, self._sizes[0])
 
 
 def _letterboxed(frame: av.VideoFrame, canvas_px: tuple[int, int]) -> av.VideoFrame:

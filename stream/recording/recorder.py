@@ -136,16 +136,18 @@ class Recorder:
                 self._tape.add(item)
             self._tape.finish(EndLine(t_ns=self._newest_ns, why=self._why))
         except (av.FFmpegError, OSError) as error:
-            self._break_off(f"{(error.strerror or str(error)).lower()}; make room, or record to another disk")
+            self._break_off(
+                f"{(error.strerror or str(error)).lower()}; make room, or record to another disk", full=True
+            )
         except Exception as error:  # whatever it is, the session goes on, and who follows it is told
-            self._break_off(f"{type(error).__name__}: {error}")
+            self._break_off(f"{type(error).__name__}: {error}", full=False)
 
-    def _break_off(self, why: str) -> None:
+    def _break_off(self, why: str, *, full: bool) -> None:
         self._end(why)
         with self._changed:
             self._queue.clear()
             self._waiting.clear()
-        self._tape.abandon(EndLine(t_ns=self._newest_ns, why=why))
+        self._tape.abandon(EndLine(t_ns=self._newest_ns, why=why), full=full)
 
     def _next(self) -> Item | NoteLine | None:
         with self._changed:

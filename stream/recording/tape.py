@@ -111,9 +111,9 @@ class Tape:
         self._line(end)
         self._times.close()
 
-    def abandon(self, end: EndLine) -> None:
-        """Let go of what cannot be written any more; say so where there is room for a line."""
+    def abandon(self, end: EndLine, *, full: bool) -> None:
+        """Let go of what cannot be written any more, and say so; `full` makes room for that on the disk."""
         if self._film is not None:
-            self._film.abandon()
+            self._film.abandon(cut=full)
         with contextlib.suppress(OSError), contextlib.closing(self._times):
             self._line(end)

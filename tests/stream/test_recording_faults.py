@@ -10,8 +10,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from stream.recording.files import LineFile, RecordingError, new_files
 from stream.recording.recorder import Recorder
@@ -19,8 +17,7 @@ from stream.recording.source import RecordedSource
 from stream.records import AudioBlock, SourceEvent, VideoFrame
 from stream.sources.media import MediaSource, Speed
 from tests.media_files import truncate
-from tests.recordings import assert_same, plain, record, recorded
-from tests.recordings import settings as session_settings
+from tests.recordings import assert_same, plain, record, recorded, settings
 from tests.sessions import Item, MadeSource, frames, in_order, sound
 
 SECOND_NS = 1_000_000_000
@@ -82,18 +79,19 @@ def whole(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
     return path, items
 
 
-@given(film=st.floats(0.01, 1), times=st.floats(0.01, 1))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("seed", range(15))
 def test_cut_anywhere_what_is_whole_in_film_and_times_comes_back_and_nothing_else(
-    whole: tuple[Path, list[Item]], tmp_path: Path, film: float, times: float
+    whole: tuple[Path, list[Item]], tmp_path: Path, seed: int
 ) -> None:
     path, items = whole
+    film, times = np.random.default_rng(seed).uniform(0.01, 1, 2)
     for name, fraction in ((path.name, film), ("a.times.jsonl", times), ("a.session.json", 1.0)):
-        cut = truncate(path.with_name(name), fraction)
-        cut.rename(tmp_path / name)
+        (tmp_path / name).write_bytes(path.with_name(name).read_bytes())
+        truncate(tmp_path / name, fraction).replace(tmp_path / name)
     *got, last = recorded(tmp_path / "a.mkv")
-    assert isinstance(last, SourceEvent) == (min(film, times) < 1 or got[len(items) :] == [last])
+    assert plain(last)[2] == "truncated"
     assert_same(got, items[: len(got)])
+    assert len(got) / len(items) > min(film, times) - 0.15
 
 
 def test_a_changed_picture_and_a_changed_sound_are_told_with_their_times(tmp_path: Path) -> None:
@@ -133,7 +131,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs to mount a small file system, which only root may")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_full_disk_ends_the_recording_with_one_event_and_leaves_it_playable(clip: Path, small_disk: Path) -> None:
@@ -146,6 +144,7 @@ def test_a_full_disk_ends_the_recording_with_one_event_and_leaves_it_playable(cl
     assert isinstance(last, SourceEvent)
     assert last.kind == "truncated"
     assert last.t_ns > SECOND_NS
+    assert "no space left" in str(RecordedSource(small_disk / "a.mkv", speed=Speed.MAX).decisions.why)
     assert_same(got, media_of(clip)[: len(got)])
 
 
@@ -193,7 +192,7 @@ def test_an_item_that_cannot_be_encoded_ends_the_recording_and_not_the_session(t
 def test_a_folder_that_cannot_be_written_is_refused_before_the_session(tmp_path: Path) -> None:
     files = new_files(tmp_path / "a.mkv")
     files.times.mkdir()  # another process was quicker
-    recorder = Recorder(files, session_settings(MadeSource([]).info, lossless=True), told=lambda event: None)
+    recorder = Recorder(files, settings(MadeSource([]).info, lossless=True), told=lambda event: None)
     with pytest.raises(RecordingError, match="file exists; choose another name"), recorder:
         pass
 
@@ -219,16 +218,18 @@ def test_lines_are_written_when_they_have_waited_a_quarter_of_a_second(tmp_path:
     assert (tmp_path / "a.jsonl").read_bytes().endswith(b"x\nthree\n")
 
 
-def test_a_full_disk_leaves_only_whole_lines(small_disk: Path) -> None:
-    lines = LineFile(small_disk / "a.jsonl")
+def test_a_full_disk_leaves_only_whole_lines_and_what_waits_is_written_once_there_is_room(small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(bytes(1_000_000))
+    lines, taken = LineFile(small_disk / "a.jsonl"), []
 
     def fill() -> None:
         for k in range(100):
-            lines.write(b"%06d" % k * 10_000)
+            taken.append(b"%07d" % k * 10_000)
+            lines.write(taken[-1])
 
     with pytest.raises(OSError, match="No space left"):
         fill()
+    assert (small_disk / "a.jsonl").read_bytes() == b"".join(line + b"\n" for line in taken[:-1])
+    (small_disk / "ballast").unlink()
     lines.close()
-    content = (small_disk / "a.jsonl").read_bytes()
-    assert content.endswith(b"\n")
-    assert {len(line) for line in content.splitlines()} == {60_000}
+    assert (small_disk / "a.jsonl").read_bytes() == b"".join(line + b"\n" for line in taken)
