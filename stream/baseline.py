@@ -86,7 +86,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def text(self) -> str:
         """For a person: what it changes."""
         parts = []
-        for kind in KINDS:
+        for kind in (kind for kind in KINDS if self.n_windows[kind]):
             lowered = [
                 f"{label} x {math.exp(s):.2f}"
                 for label, s in zip(self.labels, self.shift[kind], strict=True)

@@ -136,7 +136,9 @@ def take_neutral(
         if end_ns >= seconds * NS_PER_S:
             source.stop()
 
-    print(f"taking {seconds:g} s of {person}, alone and neutral: look at the camera, and read something aloud calmly")
+    print(
+        f"taking {seconds:g} s of {person}, alone and neutral: look at the camera, read something aloud calmly, then be silent"
+    )
     Session(source, [bundle], lambda message: None, session, delivery=delivery, scored=scored).run()
     taken = period.baseline(rfc3339(utc_now()))
     written = write_baseline(taken, path)

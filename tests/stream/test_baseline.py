@@ -106,6 +106,7 @@ def test_each_kind_of_window_has_its_own_correction() -> None:
 
 
 def test_its_text_says_what_it_changes() -> None:
+    assert baseline(n_windows={"face": 0, "voice": 0, "both": 8}).text() == "both (8 windows): read as neutral already"
     text = baseline(n_windows={"face": 20, "voice": 9, "both": 3}).text()
     assert text == (
         "face (20 windows): anger x 0.50; voice (9 windows): joy x 0.50; both (3 windows): too few, left as it is"
