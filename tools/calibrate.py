@@ -137,7 +137,8 @@ def take_neutral(
             source.stop()
 
     print(
-        f"taking {seconds:g} s of {person}, alone and neutral: look at the camera, read something aloud calmly, then be silent"
+        f"taking {seconds:g} s of {person}, alone and neutral: "
+        "look at the camera, read something aloud calmly, then be silent"
     )
     Session(source, [bundle], lambda message: None, session, delivery=delivery, scored=scored).run()
     taken = period.baseline(rfc3339(utc_now()))
