@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -229,6 +229,12 @@ def write_baseline(baseline: Baseline, path: Path | None = None) -> Path:
     except OSError as error:
         raise BaselineError(f"the baseline cannot be written to {target}: {error.strerror or error}") from error
     return target
+
+
+def baseline_json(name_or_file: str | Path, bundle: Bundle) -> dict[str, Any]:
+    """A kept baseline as a JSON object, to be stored in a recording. Raises BaselineError as `read_baseline`."""
+    made: dict[str, Any] = msgspec.to_builtins(read_baseline(name_or_file, bundle))
+    return made
 
 
 def read_baseline(name_or_file: str | Path, bundle: Bundle) -> Baseline:

@@ -1,5 +1,6 @@
 """Settings of a session: the names of the command line and of a TOML file, with their one default each."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -93,6 +94,53 @@ class FeedConfig:
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ValueError(f"codec: expected {' or '.join(CODECS)}, got {self.codec!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveConfig:
+    """Which devices a live session reads, and what it does beside the feed.
+
+    Attributes:
+        camera: Index, name or a part of it, /dev path, or URL (RTSP, MJPEG); `none` does without.
+        microphone: Index, name or a part of it, or `default`; `none` does without.
+        name: Name of the stream.
+        width: Of the picture to ask for, in pixels; unset leaves it to the camera.
+        height: Likewise.
+        camera_hz: Pictures a second to ask for; likewise.
+        pixel_format: Four characters, `MJPG` for example; likewise.
+        microphone_hz: Sample rate to ask for; unset is the device's own.
+        channels: Channels to ask for; likewise.
+        camera_latency_ms: From the light to the arrival of a picture; unset takes what `emocast calibrate` stored.
+        microphone_latency_ms: From the sound to PortAudio's time of it.
+        record: Write picture, sound, feed and settings to this .mkv and files beside it.
+        record_lossless: Keep pictures and samples bit by bit, so that `emocast replay --verify` can repeat the session.
+        preview: Show the picture with boxes, labels and rates.
+        chaos: Faults to inject, `camera-loss@10s+3s,drift=200ppm` for example.
+    """
+
+    camera: str = "0"
+    microphone: str = "default"
+    name: str = "live"
+    width: int | None = None
+    height: int | None = None
+    camera_hz: float | None = None
+    pixel_format: str | None = None
+    microphone_hz: int | None = None
+    channels: int | None = None
+    camera_latency_ms: float | None = None
+    microphone_latency_ms: float = 0.0
+    record: Path | None = None
+    record_lossless: bool = False
+    preview: bool = False
+    chaos: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.camera == "none" and self.microphone == "none":
+            raise ValueError("camera, microphone: expected one of them at least, both are none")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", self.name):
+            raise ValueError(f"name: expected letters, digits, '.', '_' and '-', got {self.name!r}")
+        if self.record_lossless and self.record is None:
+            raise ValueError("record_lossless: expected --record FILE.mkv too, it says where to")
 
 
 def window_scheme(bundle: Bundle, alignment: Alignment | None) -> WindowScheme:

@@ -1,16 +1,17 @@
 """`emocast calibrate`: how late the camera is against the microphone, and a person's neutral face and voice."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from engines.bundle import load
 from stream.av_offset import Offset, measure
 from stream.baseline import MIN_WINDOWS, Baseline, BaselineError, NeutralPeriod, write_baseline
 from stream.clock import MonotonicClock
-from stream.config import SessionConfig
+from stream.config import LiveConfig, SessionConfig
 from stream.delivery import Delivery
 from stream.device_offsets import store_offset
 from stream.feed.publisher import rfc3339, utc_now
@@ -18,8 +19,12 @@ from stream.records import Score
 from stream.session import Session
 from stream.source import Source
 from stream.windows import NS_PER_S
+from tools.errors import DONE
 from tools.flash_show import OTHER_DEVICE, ClickSpeaker, FlashWindow, show_flashes, write_clip
+from tools.live import live_source, prompt_alignment
 from tools.preview import has_display
+
+Names = Callable[[], Mapping[str, str]]
 
 
 def make_clip(path: Path) -> Path:
@@ -38,15 +43,12 @@ def make_clip(path: Path) -> Path:
     return path
 
 
-def measure_offset(
-    source: Source, *, camera: str, microphone: str, n_flashes: int = 12, longest_s: float = 60.0
-) -> Offset:
+def measure_offset(source: Source, *, names: Names, n_flashes: int = 12, longest_s: float = 60.0) -> Offset:
     """Measure the offset from flashes and clicks that something shows to the devices, and store it.
 
     Args:
         source: A camera and a microphone, not yet opened; stopped and left when enough was seen.
-        camera: Name to store it by.
-        microphone: Likewise.
+        names: The devices' own, by `camera` and `microphone`, once they are open: what it is stored by.
         n_flashes: Flashes with their click to wait for.
         longest_s: End after that long in any case.
 
@@ -57,6 +59,7 @@ def measure_offset(
     with source:
         if not (source.info.has_video and source.info.has_audio):
             raise ValueError(f"expected a camera and a microphone, got {source.info.text} alone")
+        camera, microphone = names()["camera"], names()["microphone"]
         print(f"looking and listening for {n_flashes} flashes with a click, at most {longest_s:g} s")
         try:
             found = measure(source, n_flashes=n_flashes, longest_s=longest_s)
@@ -71,9 +74,7 @@ def measure_offset(
     return found
 
 
-def show_and_measure(
-    source: Source, *, camera: str, microphone: str, n_flashes: int = 12, longest_s: float = 60.0
-) -> Offset:
+def show_and_measure(source: Source, *, names: Names, n_flashes: int = 12, longest_s: float = 60.0) -> Offset:
     """`measure_offset` while this machine's screen flashes and its speaker clicks; call it from the main thread.
 
     What the screen and the speaker themselves are late by is part of the result: PortAudio's account of the speaker is
@@ -91,9 +92,7 @@ def show_and_measure(
         speaker, window = life.enter_context(ClickSpeaker(clock)), life.enter_context(FlashWindow())
         pool = life.enter_context(ThreadPoolExecutor(1))
         life.callback(source.stop)  # before the pool is waited for
-        watching = pool.submit(
-            measure_offset, source, camera=camera, microphone=microphone, n_flashes=n_flashes, longest_s=longest_s
-        )
+        watching = pool.submit(measure_offset, source, names=names, n_flashes=n_flashes, longest_s=longest_s)
         show_flashes(window, speaker, clock, done=watching.done)
         return watching.result()
 
@@ -147,3 +146,33 @@ def take_neutral(
     if period.n_crowded:
         print(f"emocast: {period.n_crowded} windows with several persons were left out", file=sys.stderr)
     return taken
+
+
+def calibrate(
+    *,
+    listen: bool,
+    make: Path | None,
+    neutral: str | None,
+    seconds: float,
+    out: Path | None,
+    devices: LiveConfig,
+    session: SessionConfig,
+) -> int:
+    """What `emocast calibrate` was asked for: one of its measurements. Returns the exit code.
+
+    Raises:
+        SourceError: If a device cannot be opened.
+        ValueError: If nothing can be told from what came.
+    """
+    if make is not None:
+        make_clip(make)
+        return DONE
+    if neutral is not None:
+        bundles = [load(model) for model in session.model]
+        asked = replace(session, alignment=session.alignment or prompt_alignment(bundles))
+        take_neutral(live_source(devices), seconds, person=neutral, session=asked, path=out)
+        return DONE
+    # What an earlier measurement found must not be part of this one.
+    source = live_source(replace(devices, camera_latency_ms=devices.camera_latency_ms or 0.0))
+    (measure_offset if listen else show_and_measure)(source, names=lambda: source.names)
+    return DONE

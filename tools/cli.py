@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
 from engines.tensorrt.build import BuildOptions, batches_of
-from stream.config import FeedConfig, SessionConfig
+from stream.config import FeedConfig, LiveConfig, SessionConfig
 from stream.feed.security import DEFAULT_ADDRESS
 from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE, leave_output
 from tools.train_options import TableOptions, TrainOptions
@@ -30,6 +30,7 @@ Session = Annotated[SessionConfig, Parameter(name="*")]
 Training = Annotated[TrainOptions, Parameter(name="*")]
 Tables = Annotated[TableOptions, Parameter(name="*")]
 Outlet = Annotated[FeedConfig, Parameter(name="*")]
+Devices = Annotated[LiveConfig, Parameter(name="*")]
 Build = Annotated[BuildOptions, Parameter(name="*")]
 
 
@@ -49,6 +50,8 @@ def demo(
 def replay(
     *files: str,
     speed: Literal["realtime", "max"] = "realtime",
+    verify: Path | None = None,
+    chaos: str | None = None,
     quiet: bool = False,
     session: Session = SessionConfig(),
     feed: Outlet = FeedConfig(),
@@ -61,15 +64,92 @@ def replay(
         Files or URLs, each a stream named after its file.
     speed
         `realtime` paces by presentation time, `max` goes as fast as the line can. Both publish the same estimates.
+    verify
+        Instead, analyse this recording of `emocast live` again and compare with what was published then.
+    chaos
+        Faults to inject, `camera-loss@10s+3s,overrun@5s,drift=200ppm,stall@8s+1s` for example.
     quiet
         Print nothing on standard output.
     """
     from stream.sources.media import Speed
     from tools.replay import replay
 
+    if verify is not None:
+        from tools.verify import verify as verified
+
+        return verified(verify, speed=Speed(speed))
     if not files:
         raise ValueError("expected one or more files or URLs to replay, got none")
-    return replay(files, speed=Speed(speed), session=session, feed=feed, quiet=quiet)
+    return replay(files, speed=Speed(speed), session=session, feed=feed, chaos=chaos, quiet=quiet)
+
+
+@app.command
+def live(
+    *,
+    quiet: bool = False,
+    devices: Devices = LiveConfig(),
+    session: Session = SessionConfig(),
+    feed: Outlet = FeedConfig(),
+) -> int:
+    """Analyse a camera and a microphone while it happens, until Ctrl-C.
+
+    Parameters
+    ----------
+    quiet
+        Print nothing on standard output.
+    """
+    from tools.live import live
+
+    return live(devices=devices, session=session, feed=feed, quiet=quiet)
+
+
+@app.command
+def calibrate(
+    *,
+    listen: bool = False,
+    make: Path | None = None,
+    neutral: str | None = None,
+    seconds: float = 10.0,
+    out: Path | None = None,
+    devices: Devices = LiveConfig(),
+    session: Session = SessionConfig(),
+) -> int:
+    """Measure how late the camera is against the microphone, or take a person's neutral face and voice.
+
+    Parameters
+    ----------
+    listen
+        Another device flashes and clicks, a phone with the clip of --make for example; otherwise this screen does.
+    make
+        Write the flash-and-click clip for another device, and nothing else.
+    neutral
+        Name of a person, whose neutral face and voice are taken; use them with --baseline NAME.
+    seconds
+        How long the neutral face and voice are taken.
+    out
+        Write the person's baseline to this JSON file, in place of where it is kept.
+    """
+    from tools.calibrate import calibrate
+
+    return calibrate(
+        listen=listen, make=make, neutral=neutral, seconds=seconds, out=out, devices=devices, session=session
+    )
+
+
+@app.command(name="devices")
+def devices_(*, seconds: float = 0.5, list_: Annotated[bool, Parameter(name="--list")] = False) -> int:
+    """List the cameras and microphones that are here, and try each for a moment.
+
+    Parameters
+    ----------
+    seconds
+        How long each is tried.
+    list_
+        List them and open none.
+    """
+    from tools.devices import devices
+
+    return devices(seconds=seconds, tried=not list_)
 
 
 @app.command

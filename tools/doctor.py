@@ -2,10 +2,13 @@
 
 import ctypes
 import platform
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,9 +22,14 @@ from engines.tensorrt.cuda import INSTALL, gpu
 from engines.tensorrt.library import TensorRTError, probe
 from engines.tensorrt.plans import PlanStore
 from stream.perception.networks import NETWORKS
+from stream.sources.cameras.listing import CAN_BE_OPENED, list_cameras
+from stream.sources.errors import SourceError
+from stream.sources.microphones.finding import list_microphones
 from tools.errors import DONE, MISUSE
 
-LIBRARIES = ("numpy", "av", "mediapipe", "onnxruntime", "pyzmq", "msgspec", "soxr")
+LIBRARIES = ("numpy", "av", "mediapipe", "onnxruntime", "pyzmq", "msgspec", "soxr", "sounddevice")
+TAKEN = "a lossless recording takes some 5 GB an hour at 360 x 288, 15 GB at 640 x 480"
+LEAST_GB = 2.0  # under it a recording of some minutes may not fit
 TENSORRT = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")
 
 
@@ -127,9 +135,38 @@ def look_at_engines() -> Iterator[Finding]:
     yield Finding(what="plans", state="fine", text=f"{n_plans} in {store.folder}")
 
 
+def look_at_devices() -> Iterator[Finding]:
+    """The cameras that may be opened, the library for microphones, and the microphones; none is opened."""
+    cameras = list_cameras()
+    for camera in cameras:
+        state = "fine" if camera.permission == CAN_BE_OPENED else "absent"
+        yield Finding(what=f"camera {camera.index}", state=state, text=f"{camera.name}: {camera.permission}")
+    if not cameras:
+        yield Finding(what="camera", state="absent", text="none; a network camera goes by its URL: --camera URL")
+    try:
+        microphones = [microphone.name for microphone in list_microphones()]
+    except SourceError as error:
+        yield Finding(what="microphones", state="absent", text=str(error))
+        return
+    text = ", ".join(microphones) or "none that PortAudio knows; see the system's sound settings"
+    yield Finding(what="microphones", state="fine" if microphones else "absent", text=text)
+
+
+def look_at_machine() -> Iterator[Finding]:
+    """Room for a recording, and the clock that stamps."""
+    free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    state = "fine" if free_gb > LEAST_GB else "absent"
+    yield Finding(what="disk", state=state, text=f"{free_gb:.0f} GB free here; {TAKEN}")
+    clock = time.get_clock_info("monotonic")
+    text = f"{clock.implementation}, resolution {clock.resolution * 1e9:.0f} ns"
+    yield Finding(what="clock", state="fine", text=text)
+
+
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     look_at_python,
     look_at_networks,
+    look_at_devices,
+    look_at_machine,
     look_at_gpu,
     look_at_engines,
 )

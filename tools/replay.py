@@ -10,9 +10,11 @@ from stream.feed.messages import Estimate, Event, Message
 from stream.feed.publisher import Feed
 from stream.feed.sinks import JsonlSink, Sink, ZmqSink
 from stream.session import Session, engines_of
+from stream.sources.chaos_plan import parse
 from stream.sources.container import stream_name
 from stream.sources.errors import SourceError
 from stream.sources.media import MediaSource, Speed
+from tools.chaos import troubled
 from tools.errors import DONE, MISUSE
 from tools.watch import LineSink, render
 
@@ -23,6 +25,7 @@ def replay(
     speed: Speed,
     session: SessionConfig,
     feed: FeedConfig,
+    chaos: str | None = None,
     quiet: bool = False,
 ) -> int:
     """Stream each file through the whole line and publish what it says.
@@ -32,6 +35,7 @@ def replay(
         speed: `realtime` or `max`; both publish the same estimates.
         session: How to analyse.
         feed: Where to publish.
+        chaos: Faults to inject, as `stream.sources.chaos_plan.parse` takes them.
         quiet: Print nothing; otherwise each estimate and event is a line on standard output.
 
     Returns:
@@ -41,16 +45,20 @@ def replay(
         BundleError, EngineError, FeedError, NetworkError: If a part of the line cannot be opened.
     """
     bundles = [load(model) for model in session.model]
+    if chaos is not None:
+        parse(chaos)  # a misspelt fault is told before anything is opened
     names = stream_names(files)
     code = DONE
     # Printing is a sink like any other: who stops reading the lines costs the feed and the file nothing.
     shown = [] if quiet else [LineSink(sys.stdout, kinds=(Estimate, Event), line=line_of)]
     # One set of engines for all files: what was loaded, or recorded on a GPU, serves the next one, too.
-    with Feed([*sinks(feed), *shown], delivery=Delivery.WAIT) as outlet, engines_of(session) as engines:
+    outlets = sinks(feed)
+    with Feed([*outlets, *shown], delivery=Delivery.WAIT) as outlet, engines_of(session) as engines:
         for file, name in zip(files, names, strict=True):
             try:
-                source = MediaSource(file, speed=speed, name=name)
-                Session(source, bundles, outlet.publish, session, engines=engines).run()
+                media = MediaSource(file, speed=speed, name=name)
+                with troubled(media, engines, chaos, seed=session.seed, sinks=outlets) as (source, runs_on):
+                    Session(source, bundles, outlet.publish, session, engines=runs_on).run()
             except SourceError as error:
                 print(f"emocast: {error}", file=sys.stderr)
                 code = MISUSE

@@ -1,7 +1,12 @@
 """`emocast replay --verify FILE`: whether a recording, analysed again, gives the estimates that were published."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
 
 from engines.bundle import Bundle, load
 from engines.engine import EngineError
@@ -10,7 +15,7 @@ from engines.select import Engines
 from stream.config import SessionConfig
 from stream.feed.publisher import Numbering
 from stream.recording.files import RecordingError, files_of
-from stream.recording.settings import RecordedSession, versions
+from stream.recording.settings import BASELINE, RecordedSession, versions
 from stream.recording.source import RecordedSource
 from stream.session import Session
 from stream.sources.pacing import Speed
@@ -44,7 +49,31 @@ def verify(path: str | Path, *, speed: Speed = Speed.MAX, models: Sequence[str] 
             f"expected a recording made with --record-lossless, {path} keeps no exact pictures to compare by; "
             f"emocast replay {path} analyses what it has"
         )
+    with recorded_baseline(settings) as config:
+        return _verified(path, source, settings, config, speed, models)
+
+
+@contextmanager
+def recorded_baseline(settings: RecordedSession) -> Iterator[SessionConfig]:
+    """The recorded settings, with the recorded baseline in the place of the file that they name, for the block."""
     config = settings.session_config()
+    if BASELINE not in settings.more:
+        yield config
+        return
+    with TemporaryDirectory() as folder:
+        kept = Path(folder) / "baseline.json"
+        kept.write_bytes(msgspec.json.encode(settings.more[BASELINE]))
+        yield replace(config, baseline=str(kept))
+
+
+def _verified(
+    path: str | Path,
+    source: RecordedSource,
+    settings: RecordedSession,
+    config: SessionConfig,
+    speed: Speed,
+    models: Sequence[str],
+) -> int:
     bundles = _bundles(settings, models or config.model)
     engines, note = _engines(settings, config, bundles)
     comparison = Comparison(files_of(path).feed, tolerance=TOLERANCES["fp16"] if note else 0.0)

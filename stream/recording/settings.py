@@ -18,6 +18,7 @@ from stream.recording.files import RecordingError
 from stream.records import SourceInfo
 from stream.windows import Alignment
 
+BASELINE = "baseline"  # in `more`: the personal baseline itself, for the file that the config names may change
 # What computes the estimates: another version may round otherwise.
 PACKAGES = ("emocast", "numpy", "mediapipe", "onnxruntime", "soxr", "av")
 

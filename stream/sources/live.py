@@ -44,6 +44,7 @@ class LiveSource:
         grid: Makes what puts its sound on the timeline, whose zero (clock ns) it is given.
         clock: The session clock, which the devices stamp by.
         name: Name of the stream.
+        late_ns: How late the camera's picture is, by the names of both devices; taken off its times.
 
     Attributes:
         clock: The session clock.
@@ -63,11 +64,12 @@ class LiveSource:
         grid: Callable[[int], Grid],
         clock: Clock | None = None,
         name: str = "live",
+        late_ns: Callable[[str, str], int] = lambda camera, microphone: 0,
     ) -> None:
         if camera is None and microphone is None:
             raise ValueError("expected a camera, a microphone, or both, got neither")
         self.clock = clock or MonotonicClock()
-        self._make_grid, self._name = grid, name
+        self._make_grid, self._name, self._late_ns = grid, name, late_ns
         self._arrived = threading.Condition()
         self._came: deque[tuple[str, Picture | Sound | Lost | Back]] = deque()  # in order of arrival
         self._n_waiting = dict.fromkeys(ROOM, 0)  # pictures and sounds among these
@@ -114,6 +116,11 @@ class LiveSource:
             text="; ".join(device.text for device in self._devices.values()),
         )
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What each device is found by again, by its role; known once entered."""
+        return {role: device.name for role, device in self._devices.items()}
+
     def health(self) -> SourceHealth:
         """How the devices run. Any thread may call."""
         grid = self._grid
@@ -147,7 +154,9 @@ class LiveSource:
         """The items, from now on, once."""
         zero_ns = self.clock.now_ns()
         self._grid = self._make_grid(zero_ns) if "microphone" in self._devices else None
-        merge = Merge(zero_ns, tuple(self._devices))
+        names = self.names
+        late_ns = self._late_ns(names["camera"], names["microphone"]) if len(names) == 2 else 0
+        merge = Merge(zero_ns, tuple(self._devices), late_ns=late_ns)
         self._begun = True
         while True:
             with self._arrived:
@@ -179,10 +188,11 @@ class Merge:
     Args:
         zero_ns: Clock time of the session's zero.
         roles: The devices there are.
+        late_ns: How late the camera's picture is.
     """
 
-    def __init__(self, zero_ns: int, roles: tuple[str, ...]) -> None:
-        self._zero_ns = zero_ns
+    def __init__(self, zero_ns: int, roles: tuple[str, ...], *, late_ns: int = 0) -> None:
+        self._zero_ns, self._late_ns = zero_ns, late_ns
         self._known_ns = dict.fromkeys(roles, 0)  # no item of the device that ends before this can still come
         self._lateness_ns: dict[str, deque[int]] = {role: deque(maxlen=N_LATENESS) for role in roles}
         self._live = set(roles)
@@ -194,7 +204,7 @@ class Merge:
 
     def add_picture(self, picture: Picture, now_ns: int) -> None:
         """A picture from the camera; one from before the session, or not after the last one, is left out."""
-        t_ns = picture.at_ns - self._zero_ns
+        t_ns = picture.at_ns - self._late_ns - self._zero_ns
         if t_ns < 0:
             return
         self._add("camera", t_ns, VideoFrame(t_ns=t_ns, image=picture.image), now_ns)

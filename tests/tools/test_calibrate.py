@@ -21,6 +21,8 @@ from tools.calibrate import make_clip, measure_offset, take_neutral
 from tools.demo_clip import make
 from tools.flash_show import SOUND_HZ, click_samples, click_wave, show_flashes
 
+NAMES = {"camera": "cam", "microphone": "mic"}
+
 
 def source(path: Path) -> MediaSource:
     return MediaSource(str(path), speed=Speed.MAX)
@@ -44,7 +46,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_offset_is_measured_said_and_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = flash_and_click(tmp_path / "a.mkv", offset_ms=80)
-    found = measure_offset(source(clip), camera="cam", microphone="mic", n_flashes=8)
+    found = measure_offset(source(clip), names=NAMES.copy, n_flashes=8)
     assert found.offset_ms == pytest.approx(80, abs=5)
     assert stored_offset("cam", "mic") == found.offset_ms
     said = capsys.readouterr().out.splitlines()
@@ -55,10 +57,10 @@ def test_the_offset_is_measured_said_and_stored(tmp_path: Path, capsys: pytest.C
 def test_nothing_is_stored_where_nothing_was_measured(tmp_path: Path, home: Path) -> None:
     still = write_media(tmp_path / "still.mkv", video=Video(n_frames=75), audio=Audio(duration_s=3.0))
     with pytest.raises(OffsetError, match="5 or more flashes"):
-        measure_offset(source(still), camera="cam", microphone="mic")
+        measure_offset(source(still), names=NAMES.copy)
     silent = write_media(tmp_path / "silent.mkv", video=Video())
     with pytest.raises(ValueError, match=r"expected a camera and a microphone, got .* alone"):
-        measure_offset(source(silent), camera="cam", microphone="mic")
+        measure_offset(source(silent), names=NAMES.copy)
     assert not home.exists()
 
 
