@@ -1,8 +1,4 @@
-"""Front ends that live inside the exported graphs: raw uint8 crops and float32 waveforms in, features out.
-
-A short-time Fourier transform is a strided convolution with a fixed matrix here, because that exports to any ONNX
-backend as it is, so that training and serving cannot disagree.
-"""
+"""Front ends that live inside the exported graphs: raw uint8 crops and float32 waveforms in, features out."""
 
 import math
 
@@ -10,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from train.frontends.power_spectrum import PowerSpectrum, hann
 
 
 class GreyFace(nn.Module):
@@ -23,11 +21,11 @@ class GreyFace(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("luma", torch.tensor([0.299, 0.587, 0.114]).reshape(1, 1, 1, 3), persistent=False)
+        self.register_buffer("luma", torch.tensor([[0.299], [0.587], [0.114]]), persistent=False)
 
     def forward(self, crop: Tensor) -> Tensor:
-        grey = (crop.to(torch.float32) * self.luma).sum(-1).unsqueeze(1)
-        return standardise(grey)
+        grey = torch.matmul(crop.to(torch.float32), self.luma)  # (batch, size_px, size_px, 1)
+        return standardise(grey.permute(0, 3, 1, 2))
 
 
 def standardise(grey: Tensor) -> Tensor:
@@ -44,7 +42,6 @@ class LogMel(nn.Module):
     normalisation, as `librosa.feature.melspectrogram(center=False)` has them.
     """
 
-    basis: Tensor
     mel: Tensor
 
     def __init__(
@@ -60,36 +57,14 @@ class LogMel(nn.Module):
         floor: float = 1e-7,
     ) -> None:
         super().__init__()
-        self.hop, self.floor = hop, floor
-        basis = fourier_basis(hann(window), n_fft, n_fft // 2 + 1)
+        self.floor = floor
         mel = mel_filters(rate_hz=rate_hz, n_fft=n_fft, n_mels=n_mels, low_hz=low_hz, high_hz=high_hz)
-        self.register_buffer("basis", basis, persistent=False)
-        self.register_buffer("mel", torch.tensor(mel, dtype=torch.float32), persistent=False)
+        bins = np.flatnonzero(mel.any(0))  # no filter takes the others
+        self.spectrum = PowerSpectrum(hann(window), n_fft=n_fft, hop=hop, bins=bins)
+        self.register_buffer("mel", torch.tensor(mel[:, bins].T, dtype=torch.float32), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        power = power_spectrum(waveform, self.basis, self.hop)
-        return torch.log(torch.matmul(self.mel, power) + self.floor)
-
-
-def hann(window: int) -> np.ndarray:
-    """Periodic Hann window, (window,) float64."""
-    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window))
-
-
-def fourier_basis(taper: np.ndarray, n_fft: int, n_bins: int) -> Tensor:
-    """The Fourier transform of a tapered window as convolution kernels, (2 * n_bins, 1, window) float32.
-
-    The window stands at the start of the `n_fft` points; real parts come first, then imaginary ones.
-    """
-    angle = 2 * np.pi * np.outer(np.arange(n_bins), np.arange(len(taper))) / n_fft
-    basis = np.concatenate([np.cos(angle) * taper, -np.sin(angle) * taper])
-    return torch.tensor(basis, dtype=torch.float32).unsqueeze(1)
-
-
-def power_spectrum(waveform: Tensor, basis: Tensor, hop: int) -> Tensor:
-    """Squared magnitudes without padding: (batch, n_samples) to (batch, n_bins, n_frames)."""
-    real, imaginary = F.conv1d(waveform.unsqueeze(1), basis, stride=hop).chunk(2, dim=1)
-    return real.square() + imaginary.square()
+        return torch.log(torch.matmul(self.spectrum(waveform), self.mel) + self.floor).transpose(1, 2)
 
 
 def delta(sequence: Tensor, reach: int = 2) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.frontends.grey_and_mel import delta, fourier_basis, hann, power_spectrum
+from train.frontends.grey_and_mel import delta
+from train.frontends.power_spectrum import PowerSpectrum, hann
 
 
 def linear_filters(*, rate_hz: int, n_fft: int, n_filters: int, low_hz: float, high_hz: float) -> np.ndarray:
@@ -49,7 +50,6 @@ class Lfcc(nn.Module):
         ValueError: If the sizes do not fit each other.
     """
 
-    basis: Tensor
     filters: Tensor
     dct: Tensor
 
@@ -72,17 +72,17 @@ class Lfcc(nn.Module):
                 f"expected window <= n_fft and n_coefficients <= n_filters, "
                 f"got {window}, {n_fft}, {n_coefficients}, {n_filters}"
             )
-        self.hop, self.floor = hop, floor
-        self.register_buffer("basis", fourier_basis(hann(window), n_fft, n_fft // 2 + 1), persistent=False)
+        self.floor = floor
         filters = linear_filters(rate_hz=rate_hz, n_fft=n_fft, n_filters=n_filters, low_hz=low_hz, high_hz=high_hz)
-        matrices = {"filters": filters, "dct": dct_matrix(n_coefficients, n_filters)}
+        bins = np.flatnonzero(filters.any(0))  # no filter takes the others
+        self.spectrum = PowerSpectrum(hann(window), n_fft=n_fft, hop=hop, bins=bins)
+        matrices = {"filters": filters[:, bins].T, "dct": dct_matrix(n_coefficients, n_filters).T}
         for name, matrix in matrices.items():
             self.register_buffer(name, torch.tensor(matrix, dtype=torch.float32), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        power = power_spectrum(waveform, self.basis, self.hop)  # (B, bins, W)
-        energies = torch.log(torch.matmul(self.filters, power) + self.floor)  # (B, filters, W)
-        return torch.matmul(self.dct, energies)
+        energies = torch.matmul(self.spectrum(waveform), self.filters)  # (B, W, filters)
+        return torch.matmul(torch.log(energies + self.floor), self.dct).transpose(1, 2)
 
 
 class LfccPicture(nn.Module):

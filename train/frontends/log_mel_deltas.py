@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.frontends.grey_and_mel import LogMel, delta, fourier_basis, power_spectrum
+from train.frontends.grey_and_mel import LogMel, delta
+from train.frontends.power_spectrum import PowerSpectrum
 
 RATE_HZ = 16_000
 SPEECH_WINDOW, SPEECH_HOP, SPEECH_FFT, SPEECH_BINS = 640, 160, 800, 200
@@ -28,17 +29,15 @@ class SpeechSpectrogram(nn.Module):
     No padding: W = 1 + (T - 640) // 160. The periodic Hamming window stands at the start of the transform.
     """
 
-    basis: Tensor
-
     def __init__(self, *, floor: float = 1e-7) -> None:
         super().__init__()
         self.floor = floor
         n = np.arange(SPEECH_WINDOW)
         taper = 0.54 - 0.46 * np.cos(2 * np.pi * n / SPEECH_WINDOW)
-        self.register_buffer("basis", fourier_basis(taper, SPEECH_FFT, SPEECH_BINS), persistent=False)
+        self.spectrum = PowerSpectrum(taper, n_fft=SPEECH_FFT, hop=SPEECH_HOP, bins=np.arange(SPEECH_BINS))
 
     def forward(self, waveform: Tensor) -> Tensor:
-        return torch.log(power_spectrum(waveform, self.basis, SPEECH_HOP) + self.floor)
+        return torch.log(self.spectrum(waveform) + self.floor).transpose(1, 2)
 
 
 class LogMelDeltas(nn.Module):

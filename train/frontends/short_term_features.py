@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.frontends.power_spectrum import PowerSpectrum
+
 EPS = float(np.finfo(np.float64).eps)  # the package's; float32 can hold it
 N_BLOCKS = 10  # of both entropies
 N_MFCC = 13
@@ -49,7 +51,6 @@ class ShortTermFeatures(nn.Module):
     N = 1 + (T - window) // hop; samples after the last whole frame count for centre and peak alone.
     """
 
-    spectrum_basis: Tensor
     time_blocks: Tensor
     position: Tensor
     lower: Tensor
@@ -67,12 +68,11 @@ class ShortTermFeatures(nn.Module):
         if hop < 1:
             raise ValueError(f"expected a hop of at least one sample, got {hop}")
         self.window, self.hop, self.n_bins = window, hop, window // 2
-        bins = np.arange(1, self.n_bins)
-        angle = 2 * np.pi * np.outer(bins, np.arange(window)) / window
+        taper = np.full(window, 1 / self.n_bins)
+        self.spectrum = PowerSpectrum(taper, n_fft=window, hop=hop, bins=np.arange(1, self.n_bins))
         blocks = np.kron(np.eye(N_BLOCKS), np.ones(window // N_BLOCKS))
         blocks = np.pad(blocks, ((0, 0), (0, window - blocks.shape[1])))
         for name, matrix in {
-            "spectrum_basis": np.concatenate([np.cos(angle), -np.sin(angle)])[:, None] / self.n_bins,
             "time_blocks": blocks[:, None],
             "position": (np.arange(self.n_bins)[:, None] + 1) / self.n_bins,
             "lower": np.tri(self.n_bins),
@@ -104,9 +104,8 @@ class ShortTermFeatures(nn.Module):
 
     def _magnitude(self, scaled: Tensor, centred: Tensor) -> Tensor:
         # (B, T) twice to (B, K, N). Whole periods fit in a frame, so that the mean shows in the lowest bin only.
-        real, imaginary = F.conv1d(scaled.unsqueeze(1), self.spectrum_basis, stride=self.hop).chunk(2, dim=1)
         lowest = F.avg_pool1d(centred.unsqueeze(1), self.window, self.hop).abs() * (self.window / self.n_bins)
-        return torch.cat([lowest, (real.square() + imaginary.square()).sqrt()], 1)
+        return torch.cat([lowest, self.spectrum(scaled).sqrt().transpose(1, 2)], 1)
 
     def _time(self, centred: Tensor) -> Tensor:
         # Zero crossing rate, energy and its entropy: (B, T) to (B, 3, N).

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.frontends.grey_and_mel import fourier_basis, hann, power_spectrum
+from train.frontends.power_spectrum import PowerSpectrum, hann
 
 RATE_HZ = 16_000
 WINDOW = 400  # samples, 25 ms
@@ -38,7 +38,6 @@ class VggishPatches(nn.Module):
         ValueError: If `hop_frames` is not positive, or a waveform is shorter than one patch.
     """
 
-    basis: Tensor
     bands: Tensor
 
     def __init__(self, *, hop_frames: int = PATCH_FRAMES) -> None:
@@ -46,13 +45,14 @@ class VggishPatches(nn.Module):
         if hop_frames < 1:
             raise ValueError(f"expected a patch hop of 1 frame or more, got {hop_frames}")
         self.hop_frames = hop_frames
-        self.register_buffer("basis", fourier_basis(hann(WINDOW), N_FFT, N_FFT // 2 + 1), persistent=False)
-        self.register_buffer("bands", torch.tensor(mel_bands(), dtype=torch.float32), persistent=False)
+        bands = mel_bands()
+        bins = np.flatnonzero(bands.any(1))  # no band takes the others
+        self.spectrum = PowerSpectrum(hann(WINDOW), n_fft=N_FFT, hop=HOP, bins=bins)
+        self.register_buffer("bands", torch.tensor(bands[bins], dtype=torch.float32), persistent=False)
 
     def log_mel(self, waveform: Tensor) -> Tensor:
         """The whole spectrogram: (B, n_samples) to (B, n_frames, 64)."""
-        magnitude = power_spectrum(waveform, self.basis, HOP).sqrt()  # (B, 257, n_frames)
-        return torch.log(torch.matmul(magnitude.transpose(1, 2), self.bands) + LOG_OFFSET)
+        return torch.log(torch.matmul(self.spectrum(waveform).sqrt(), self.bands) + LOG_OFFSET)
 
     def forward(self, waveform: Tensor) -> Tensor:
         if waveform.shape[1] < PATCH_SAMPLES:
