@@ -4,9 +4,9 @@ The residual stages of both encoders compute in 8-bit integers: weights signed a
 between them unsigned, scales from pictures and windows of people that the weights were trained on. Front ends, stems
 (1 or 2 channels wide, where float32 is faster), pooling, heads and softmax stay float32.
 
-`SPEED` is in the card too; without `lean_frontends` the audio encoder was 2.0 times as fast. Signed activations were no
-faster than float32 (0.8 to 1.1 times). Weights have 7 bits, so that sums of two products fit 16 bits: a CPU without
-VNNI, which adds them so, computes the same. 8 bits were neither more accurate nor faster.
+`SPEED` is in the card too. Signed activations were no faster than float32 (0.8 to 1.1 times). Weights have 7 bits, so
+that sums of two products fit 16 bits: a CPU without VNNI, which adds them so, computes the same. 8 bits were neither
+more accurate nor faster.
 """
 
 import shutil
@@ -26,13 +26,12 @@ from train.corpora import ferplus
 from train.corpora.items import CorpusError
 from train.default.card import write_card
 from train.default.finish import measured, stages
-from train.default.lean_frontends import fold_spectrum, grey_by_product
 from train.default.learners import SCHEMES, balanced
 
 NAME = "default-int8"
 SPEED = (
     "At batch 1 on one or two threads of an AMD EPYC (family 25, AVX512-VNNI) the frame encoder took 0.28 to 0.31 of\n"
-    "the time of `default`'s, the audio encoder 0.40 to 0.44. "
+    "the time of `default`'s, the audio encoder 0.43 to 0.47. "
     "On a CPU without 8-bit dot products it may gain nothing;\n"
     "its activations are unsigned, which TensorRT does not take: on a GPU use `default`."
 )
@@ -83,8 +82,8 @@ def train_int8(
     base, folder = load("default"), out / "bundle"
     folder.mkdir(parents=True, exist_ok=True)
     crops, waves = calibration_crops(data["ferplus"], seed), calibration_waves(spoken, seed)
-    quantise(grey_by_product(onnx.load(base.stage("frame_encoder"))), folder / "frame_encoder.onnx", {"crop": crops})
-    quantise(fold_spectrum(onnx.load(base.stage("audio_encoder"))), folder / "audio_encoder.onnx", {"waveform": waves})
+    quantise(base.stage("frame_encoder"), folder / "frame_encoder.onnx", {"crop": crops})
+    quantise(base.stage("audio_encoder"), folder / "audio_encoder.onnx", {"waveform": waves})
     shutil.copyfile(base.stage("head"), folder / "head.onnx")
     names = " ".join(f"--data {name}=DIR" for name in ("ferplus", *(name for name, _ in spoken)))
     draft = msgspec.structs.replace(
@@ -114,22 +113,22 @@ def calibration_waves(spoken: list[tuple[str, Path]], seed: int) -> np.ndarray:
     return speech.random_windows(voices, list(chosen), SCHEMES, seed, SCHEMES[0].n_samples(speech.RATE_HZ))
 
 
-def quantise(model: onnx.ModelProto, path: Path, inputs: Mapping[str, np.ndarray]) -> None:
+def quantise(encoder: Path, path: Path, inputs: Mapping[str, np.ndarray]) -> None:
     """Write an encoder whose residual stages compute in 8 bits.
 
     Args:
-        model: Encoder in float32.
+        encoder: File of one in float32.
         path: The file to write.
         inputs: Its input's name and what scales are taken from, (n, ...).
     """
-    quant_pre_process(model, path, skip_optimization=True, skip_symbolic_shape=True)
+    quant_pre_process(encoder, path, skip_optimization=True, skip_symbolic_shape=True)
     quantize_static(
         path,
         path,
         _Batches(inputs),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(KINDS),
-        nodes_to_quantize=residual_stages(model.graph),
+        nodes_to_quantize=residual_stages(onnx.load(encoder).graph),
         per_channel=True,
         reduce_range=True,
         activation_type=QuantType.QUInt8,
