@@ -40,7 +40,7 @@ class ChaosSource:
         self._stopped = threading.Event()
         self._n_overruns = 0
         self._past_ns = -1  # until when devices have been lost and found
-        self._behind_ns: int | None = None  # clock time of session time 0, as far as items tell
+        self._zero_ns: int | None = None  # clock time of session time 0, as far as items tell
 
     @property
     def info(self) -> SourceInfo:
@@ -136,15 +136,15 @@ class ChaosSource:
 
     def _hold(self, due_ns: int, number: int) -> None:
         now_ns = self._clock.now_ns()
-        if self._behind_ns is None:
-            self._behind_ns = now_ns - due_ns
+        if self._zero_ns is None:
+            self._zero_ns = now_ns - due_ns
         late_ns = random_word(self._seed, "jitter", number) * (self._plan.jitter_ns + 1) >> 64
         until_ns = due_ns + late_ns
         # What comes during a stall, and what it made late, comes all at once when it ends.
         for _, end_ns in self._plan.spans("stall", due_ns, due_ns + 1, self._seed):
             until_ns = max(until_ns, end_ns)
-        if self._behind_ns + until_ns > now_ns and until_ns > due_ns:
-            self._clock.wait_until(self._behind_ns + until_ns, self._stopped)
+        if self._zero_ns + until_ns > now_ns and until_ns > due_ns:
+            self._clock.wait_until(self._zero_ns + until_ns, self._stopped)
 
 
 def complete_ns(item: VideoFrame | AudioBlock) -> int:

@@ -17,7 +17,7 @@ from stream.clock import ManualClock
 from stream.records import AudioBlock, SourceEvent, VideoFrame
 from stream.sources.device import Back, Lost, Picture, Sink, Sound
 from stream.sources.errors import SourceError
-from stream.sources.live import HOLD_NS, LONGEST_HOLD_NS, ROOM, Item, LiveSource, Merge
+from stream.sources.live import HOLD_NS, LONGEST_HOLD_NS, ROOM, Grid, Item, LiveSource, Merge
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -85,6 +85,24 @@ class Prompt(Straight):
         return self.flush()
 
 
+class Held:
+    """A grid before which the line stands still, from the first sound on until `opened` is set."""
+
+    drift_ppm = residual_ms = None
+
+    def __init__(self, grid: Straight) -> None:
+        self._grid = grid
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def push(self, sound: Sound) -> list[AudioBlock]:
+        self.entered.set()
+        assert self.opened.wait(WAIT_S)
+        return self._grid.push(sound)
+
+    def flush(self) -> list[AudioBlock]:
+        return self._grid.flush()
+
+
 class FakeDevice:
     def __init__(self, name: str, sink: Sink, *, error: Exception | None = None) -> None:
         self.name, self.text = name, f"a {name}"
@@ -104,7 +122,7 @@ class FakeDevice:
 class Line:
     """A live source on fake devices, iterated by a thread of its own as a session does."""
 
-    def __init__(self, roles: tuple[str, ...] = BOTH, *, grid: Callable[[int], Straight] = Prompt) -> None:
+    def __init__(self, roles: tuple[str, ...] = BOTH, *, grid: Callable[[int], Grid] = Prompt) -> None:
         self.clock = ManualClock(ZERO_NS)
         self.devices: dict[str, FakeDevice] = {}
         makers = {role: self._maker(role) if role in roles else None for role in BOTH}
@@ -150,7 +168,7 @@ class Line:
 
 
 @contextmanager
-def live(roles: tuple[str, ...] = BOTH, *, grid: Callable[[int], Straight] = Prompt) -> Iterator[Line]:
+def live(roles: tuple[str, ...] = BOTH, *, grid: Callable[[int], Grid] = Prompt) -> Iterator[Line]:
     before = set(threading.enumerate())
     line = Line(roles, grid=grid)
     with line.source:
@@ -337,13 +355,15 @@ def test_with_both_lost_events_still_come_and_so_do_the_devices() -> None:
 
 
 def test_a_microphone_lost_and_back_while_the_line_stood_still_ends_its_run_between() -> None:
-    with live(("microphone",), grid=Straight) as line:
-        with line.source._arrived:  # the line does not come to look until all of it is there
-            line.tell("microphone", sound(0, at_ms=0))
-            line.tell("microphone", Lost(at_ns=ZERO_NS + 40 * MS, text="unplugged"))
-            line.tell("microphone", Back(at_ns=ZERO_NS + 200 * MS, text="plugged in"))
-            line.tell("microphone", sound(0, at_ms=200))
-            line.tell("microphone", sound(BLOCK, at_ms=232))
+    grid = Held(Straight(ZERO_NS))
+    with live(("microphone",), grid=lambda zero_ns: grid) as line:
+        line.tell("microphone", sound(0, at_ms=0))
+        assert grid.entered.wait(WAIT_S)
+        line.tell("microphone", Lost(at_ns=ZERO_NS + 40 * MS, text="unplugged"))
+        line.tell("microphone", Back(at_ns=ZERO_NS + 200 * MS, text="plugged in"))
+        line.tell("microphone", sound(0, at_ms=200))
+        line.tell("microphone", sound(BLOCK, at_ms=232))
+        grid.opened.set()
         assert line.take(4) == [("device_lost", 40), ("device_back", 200), ("sound", 32), ("sound", 232)]
 
 
@@ -377,12 +397,15 @@ def test_what_devices_give_before_the_session_runs_is_no_loss_but_their_events_a
 
 
 def test_a_line_that_stands_still_keeps_the_newest_pictures_and_all_sound() -> None:
-    n = 40
-    with live(grid=Prompt) as line:
-        with line.source._arrived:
-            for k in range(n):
-                line.tell("microphone", sound(k * BLOCK, at_ms=k * 32))
-                line.tell("camera", picture(k * 32 + 32))
+    n, grid = 40, Held(Prompt(ZERO_NS))
+    with live(grid=lambda zero_ns: grid) as line:
+        line.tell("microphone", sound(0, at_ms=0))
+        assert grid.entered.wait(WAIT_S)
+        for k in range(n):
+            line.tell("camera", picture(k * 32 + 32))
+        for k in range(1, n):
+            line.tell("microphone", sound(k * BLOCK, at_ms=k * 32))
+        grid.opened.set()
         came = line.take(n + ROOM["camera"])
         assert [t_ms for kind, t_ms in came if kind == "sound"] == [k * 32 + 32 for k in range(n)]
         assert [t_ms for kind, t_ms in came if kind == "picture"] == [k * 32 + 32 for k in range(n - ROOM["camera"], n)]
