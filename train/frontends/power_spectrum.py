@@ -7,7 +7,8 @@ subtracted for the other before they are multiplied, which halves the products:
 
     |X(j)|^2 = (sum_t w_t cos(2 pi j t / n) (x_t + x_-t))^2 + (sum_t w_t sin(2 pi j t / n) (x_t - x_-t))^2
 
-with t over half the window. A strided convolution over whole windows took 1.7 times as long in ONNX Runtime on one thread, 1.3 on two.
+with t over half the window. A strided convolution over whole windows took 1.7 times as long in ONNX Runtime on one
+thread, 1.3 times on two.
 """
 
 import numpy as np
