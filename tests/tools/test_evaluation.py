@@ -104,7 +104,7 @@ def test_tables_hold_the_same_numbers_and_the_labels(
     ("arguments", "text"),
     [
         (["default"], "expected --faces ferplus:DIR, --voices CORPUS:DIR or both, got neither"),
-        (["nobody", "--voices", "emodb:."], "expected a bundle folder or one of default, got nobody"),
+        (["nobody", "--voices", "emodb:."], "expected a bundle folder or one of default, default-int8, got nobody"),
         (["default", "--faces", "ferplus"], "--faces: expected CORPUS:DIR, got 'ferplus'"),
         (["default", "--faces", "emodb:."], "--faces: expected a corpus of ferplus, got 'emodb'"),
         (
