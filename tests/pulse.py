@@ -40,18 +40,21 @@ class PulseServer:
     Args:
         folder: Where its socket and files lie; short, for a socket's path has at most 107 bytes.
         microphones: Names of the microphones; the first is also the default one.
+        speaker: Name of an output of PortAudio that plays into the first microphone.
 
     Attributes:
         environment: What a program needs to be a client of it.
     """
 
-    def __init__(self, folder: Path, microphones: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, microphones: tuple[str, ...], *, speaker: str | None = None) -> None:
         self._folder, self._microphones = folder, microphones
         self._socket = folder / "native"
         self._process: subprocess.Popen[bytes] | None = None
         folder.chmod(0o700)
         pcm = 'pcm.{name} {{ type pulse device "{device}.monitor" hint {{ show on }} }}\n'
         lines = pcm.format(name="!default", device=microphones[0]) + "ctl.!default { type pulse }\n"
+        if speaker is not None:
+            lines += f'pcm.{speaker} {{ type pulse device "{microphones[0]}" hint {{ show on }} }}\n'
         (folder / "asound.conf").write_text(lines + "".join(pcm.format(name=name, device=name) for name in microphones))
         (folder / "client.conf").write_text("autospawn = no\nenable-shm = no\n")
         self.environment = {
