@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from engines.select import Engines
 from stream.clock import Clock
@@ -15,7 +16,14 @@ from stream.sources.chaos_plan import parse
 
 @contextmanager
 def troubled(
-    source: Source, engines: Engines, chaos: str | None, *, seed: int, sinks: Sequence[Sink], clock: Clock | None = None
+    source: Source,
+    engines: Engines,
+    chaos: str | None,
+    *,
+    seed: int,
+    sinks: Sequence[Sink],
+    clock: Clock | None = None,
+    drifts: bool = True,
 ) -> Iterator[tuple[Source, Engines]]:
     """What a session is given in the place of its source and engines, for as long as the block runs.
 
@@ -26,6 +34,7 @@ def troubled(
         seed: Random faults are replayed from it.
         sinks: Where messages go, opened; somebody who never reads subscribes there, if asked for.
         clock: The session's, where it has one of its own.
+        drifts: False where the drift is made before the source, for its grid to correct (`live_source`).
 
     Raises:
         ValueError: If there is no such fault.
@@ -34,6 +43,8 @@ def troubled(
         yield source, engines
         return
     plan = parse(chaos)
+    if not drifts:
+        plan = replace(plan, drift_ppm=0.0)
     with ExitStack() as life:
         for sink in sinks if plan.slow_subscriber else ():
             if isinstance(sink, ZmqSink):

@@ -24,6 +24,7 @@ from stream.records import SourceInfo
 from stream.session import Session, engines_of
 from stream.source import Item, Witness
 from stream.sources.camera import Camera
+from stream.sources.chaos_drift import DriftingSink
 from stream.sources.chaos_plan import parse
 from stream.sources.drift import LiveAudioGrid
 from stream.sources.live import LiveSource
@@ -31,6 +32,7 @@ from stream.sources.microphone import Microphone
 from stream.windows import Alignment
 from tools.chaos import troubled
 from tools.errors import DONE, MISUSE
+from tools.neutral_key import NeutralKey
 from tools.preview import Preview
 from tools.replay import line_of, sinks
 from tools.watch import LineSink
@@ -63,7 +65,8 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
         for bundle in bundles:
             engines.choose(bundle)
         life.enter_context(_terminated_as_interrupted())
-        preview = life.enter_context(Preview(stop=source.stop)) if devices.preview else None
+        key = NeutralKey(bundles[0], lambda event: line.tell(event))
+        preview = life.enter_context(Preview(stop=source.stop, neutral=key.press)) if devices.preview else None
         outlets: list[Sink] = [*sinks(feed), *([preview] if preview else [])]
         if files is not None:
             outlets.append(JsonlSink(files.feed))
@@ -75,11 +78,12 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
             witnesses.append(lambda info: _as_it_is(preview))
         if files is not None:
             witnesses.append(lambda info: _recorder(files, info, devices, session, bundles, engines, line))
-        trouble = troubled(source, engines, devices.chaos, seed=session.seed, sinks=outlets, clock=source.clock)
-        media, runs_on = life.enter_context(trouble)
+        media, runs_on = life.enter_context(
+            troubled(source, engines, devices.chaos, seed=session.seed, sinks=outlets, clock=source.clock, drifts=False)
+        )
         line = Session(
             media, bundles, outlet.publish, session, delivery=Delivery.DROP_OLDEST, clock=source.clock,
-            engines=runs_on, witness=partial(_together, witnesses) if witnesses else None,
+            engines=runs_on, witness=partial(_together, witnesses) if witnesses else None, scored=key.scored,
         )  # fmt: skip
         with suppress(KeyboardInterrupt):  # that is how a live session ends; its `end` is published
             line.run()
@@ -122,9 +126,12 @@ def live_source(devices: LiveConfig) -> LiveSource:
             latency_s=devices.microphone_latency_ms / 1e3,
             clock=clock,
         )
+    ppm = 0.0 if devices.chaos is None else parse(devices.chaos).drift_ppm
     return LiveSource(
         camera=None if camera is None else lambda sink: camera(sink=sink),
-        microphone=None if microphone is None else lambda sink: microphone(sink=sink),
+        microphone=None
+        if microphone is None
+        else lambda sink: microphone(sink=DriftingSink(sink, ppm) if ppm else sink),
         grid=LiveAudioGrid,
         clock=clock,
         name=devices.name,
