@@ -22,7 +22,7 @@ from stream.windows import NS_PER_S
 from tools.errors import DONE
 from tools.flash_show import OTHER_DEVICE, ClickSpeaker, FlashWindow, show_flashes, write_clip
 from tools.live import live_source, prompt_alignment
-from tools.preview import has_display
+from tools.window import has_display
 
 Names = Callable[[], Mapping[str, str]]
 

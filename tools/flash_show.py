@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import av
-import cv2
 import numpy as np
 
 from stream.clock import Clock, MonotonicClock
 from stream.windows import NS_PER_S
+from tools.window import Window, WindowError
 
 EVERY_S, LIT_S = 1.2, 0.2
 STEP_S = 0.0137  # by which flashes come later than every 1.2 s, so that each meets a camera at another phase
@@ -80,24 +80,26 @@ def click_samples(times_ns: Sequence[int], start_ns: int, n: int, rate_hz: int) 
 
 
 class FlashWindow:
-    """A window that fills the screen. All calls from the main thread, where window systems want them."""
+    """A window that fills the screen."""
+
+    def __init__(self) -> None:
+        self._window = Window(WINDOW, fullscreen=True)
 
     def __enter__(self) -> Self:
+        self._window.__enter__()
         try:
-            cv2.namedWindow(WINDOW, cv2.WINDOW_NORMAL)
-        except cv2.error as error:
-            raise ValueError(f"expected a display to flash on, OpenCV opens no window here; {OTHER_DEVICE}") from error
-        cv2.setWindowProperty(WINDOW, cv2.WND_PROP_FULLSCREEN, cv2.WINDOW_FULLSCREEN)
-        self.light(False)
+            self.light(False)
+        except WindowError as error:
+            self._window.__exit__(None, None, None)
+            raise ValueError(f"expected a display to flash on: {error}; {OTHER_DEVICE}") from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        cv2.destroyWindow(WINDOW)
+        self._window.__exit__(kind, error, at)
 
     def light(self, on: bool) -> None:
-        """White or black, now."""
-        cv2.imshow(WINDOW, np.full((360, 640), 255 if on else 0, np.uint8))
-        cv2.waitKey(1)
+        """White or black, now. Raises WindowError if the window is gone."""
+        self._window.show(np.full((360, 640, 3), 255 if on else 0, np.uint8))
 
 
 class ClickSpeaker:

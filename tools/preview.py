@@ -1,6 +1,5 @@
 """`--preview`: the picture with what is thought of each person in it, in a window of its own thread."""
 
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -13,8 +12,11 @@ import numpy as np
 from stream.feed.messages import Estimate, Event, Message, Status
 from stream.records import VideoFrame
 from stream.source import Item
+from tools.window import CLOSED, Window, WindowError, has_display
 
 TITLE = "emocast"
+ESCAPE = 27
+PICTURE_MS = 33  # between two pictures, in which a key may be pressed
 SIDE_PX, BAR_PX, MIN_HEIGHT_PX = 260, 150, 360
 FORGET_S = 3.0  # of media without an estimate, a person is no longer shown
 LIGHT, DIM, DARK = (235, 235, 235), (150, 150, 150), (32, 32, 36)
@@ -31,7 +33,7 @@ class Preview:
     Args:
         stop: Called when `q`, Escape or the window's own button closes it.
         neutral: Called when `n` is pressed; None where there is nothing to call.
-        show: Shows a (h, w, 3) uint8 BGR picture and gives the key pressed, -1 for none; None is OpenCV's window.
+        show: Shows a (h, w, 3) uint8 BGR picture and gives the key pressed, -1 for none; None is a window.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Preview:
         neutral: Callable[[], None] | None = None,
         show: Callable[[np.ndarray], int] | None = None,
     ) -> None:
-        self._stop, self._neutral, self._show = stop, neutral, show or _window
+        self._stop, self._neutral, self._show = stop, neutral, show
         self._lock = threading.Lock()
         self._frame: VideoFrame | None = None
         self._estimates: dict[int, Estimate] = {}
@@ -50,7 +52,7 @@ class Preview:
         self._thread = threading.Thread(target=self._run, name="preview", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._show is _window and not has_display():
+        if self._show is None and not has_display():
             print("emocast: no display here (DISPLAY is not set): going on without the preview", file=sys.stderr)
         else:
             self._thread.start()
@@ -102,30 +104,25 @@ class Preview:
     # --- the window's thread ---
 
     def _run(self) -> None:
+        try:
+            if self._show is not None:
+                self._serve(self._show)
+            else:
+                with Window(TITLE) as window:
+                    self._serve(lambda picture: window.show(picture, wait_ms=PICTURE_MS))
+        except WindowError as error:
+            print(f"emocast: {error}: going on without the preview", file=sys.stderr)
+
+    def _serve(self, show: Callable[[np.ndarray], int]) -> None:
         while not self._ended.is_set():
             with self._lock:
                 frame, estimates, status = self._frame, list(self._estimates.values()), self._status
-            picture = drawn(None if frame is None else frame.image, estimates, status)
-            try:
-                key = self._show(picture[..., ::-1])
-            except cv2.error as error:
-                print(f"emocast: the preview cannot be shown ({first_line(error)}): going on without", file=sys.stderr)
-                return
-            if key in (ord("q"), 27):
+            key = show(drawn(None if frame is None else frame.image, estimates, status)[..., ::-1])
+            if key in (ord("q"), ESCAPE, CLOSED):
                 self._stop()
                 return
             if key == ord("n") and self._neutral is not None:
                 self._neutral()
-
-
-def has_display() -> bool:
-    """Whether a window can be opened here, as far as the environment tells."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-def first_line(error: Exception) -> str:
-    """Of what an exception says."""
-    return str(error).strip().splitlines()[0]
 
 
 def drawn(image: np.ndarray | None, estimates: list[Estimate], status: Status | None) -> np.ndarray:
@@ -191,10 +188,3 @@ def _text(canvas: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int,
     # Legible on any picture. Not a thicker copy behind it: since OpenCV 5 thicker letters are wider, too.
     cv2.putText(canvas, text, (at[0] + 1, at[1] + 1), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
     cv2.putText(canvas, text, at, FONT, scale, colour, 1, cv2.LINE_AA)
-
-
-def _window(picture: np.ndarray) -> int:
-    cv2.imshow(TITLE, np.ascontiguousarray(picture))
-    key = cv2.waitKey(33)
-    closed = cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
-    return ord("q") if closed else key

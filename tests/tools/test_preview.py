@@ -2,13 +2,13 @@
 
 import threading
 
-import cv2
 import numpy as np
 import pytest
 
 from stream.feed.messages import Estimate, Event, Message, Status
 from stream.records import VideoFrame
 from tools.preview import COLOURS, MIN_HEIGHT_PX, SIDE_PX, Preview, drawn
+from tools.window import WindowError
 
 LABELS = ("neutral", "happiness", "fear")
 GREY = np.full((240, 320, 3), 90, np.uint8)
@@ -104,9 +104,9 @@ def test_a_window_that_cannot_be_opened_ends_the_preview_alone(capsys: pytest.Ca
 
     def broken(picture: np.ndarray) -> int:
         shown.set()
-        raise cv2.error("could not connect to display\nand more")
+        raise WindowError("the window could not be shown: no display")
 
     with Preview(stop=lambda: pytest.fail("nobody asked for the end"), show=broken) as preview:
         assert shown.wait(10)
         preview._thread.join(10)
-    assert "the preview cannot be shown (could not connect to display): going on without" in capsys.readouterr().err
+    assert "the window could not be shown: no display: going on without the preview" in capsys.readouterr().err
