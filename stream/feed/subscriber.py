@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from types import TracebackType
 from typing import Self
 
-import msgspec
 import zmq
 
-from stream.feed.messages import Message, Session, decode, topic_of
+from stream.feed.arrivals import Arrivals
+from stream.feed.late_joiners import Frames
+from stream.feed.messages import Message, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
 from stream.feed.sinks import KEEP_ALIVE
 
 QUEUE_SIZE = 1000  # messages that ZeroMQ holds here, beside those at the publisher
+MAX_WAITING = 10 * QUEUE_SIZE  # read at once by `newest`
 _POLL_MS = 200  # how long Ctrl-C may wait where a signal does not end a poll
 
 
@@ -28,9 +31,7 @@ class Subscriber:
         context: A ZeroMQ context to share, for `inproc://`; otherwise the subscriber has its own.
 
     Attributes:
-        n_lost: Messages known to be lost, by topic, from gaps in `seq`; counted from the first one received.
-        n_repeats: Messages left out because the publisher repeated them for somebody who joined late.
-        n_malformed: Messages left out because they are none of this protocol and version.
+        arrivals: What has come so far: how many were lost, repeated for others, or malformed.
 
     Raises:
         FeedError: If the address is malformed, not allowed, or names no host.
@@ -45,11 +46,7 @@ class Subscriber:
         context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
     ) -> None:
         self.address = check_address(address, insecure=insecure)
-        self.n_lost: dict[str, int] = {}
-        self.n_repeats = 0
-        self.n_malformed = 0
-        self._newest: dict[str, tuple[int, str]] = {}  # topic to seq and stamp
-        self._sessions: dict[str, str] = {}  # stream to session
+        self.arrivals = Arrivals()
         self._shared = context
         self._context = context or zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
@@ -80,18 +77,65 @@ class Subscriber:
 
     def receive(self, timeout_s: float | None) -> Message | None:
         """The next message that is new, or None after `timeout_s`; None waits for ever."""
+        received = self.receive_frames(timeout_s)
+        return None if received is None else received[0]
+
+    def receive_frames(self, timeout_s: float | None) -> tuple[Message, Frames] | None:
+        """As `receive`, with the frames that the message came in: topic and payload, as the publisher sent them."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._await(deadline):
-            message = self._decode(self._socket.recv_multipart())
-            if message is not None and self._is_new(message):
-                return message
+        for n_left_out in count():
+            # a peer that sends nothing but rubbish must not hold us beyond the time
+            if (n_left_out >= QUEUE_SIZE and _is_over(deadline)) or not self._await(deadline):
+                break
+            frames = self._socket.recv_multipart()
+            message = self.arrivals.take(frames)
+            if message is not None:
+                return message, (frames[0], frames[1])
         return None
+
+    def newest(self, timeout_s: float | None) -> dict[str, Message]:
+        """The newest message of each topic among all that wait, oldest first; waits for one, as long as it is told.
+
+        For a reader that is slower than the feed and wants what holds now. Every event is read over in this way but
+        the last; whoever needs all takes `receive`.
+        """
+        first = self.receive(timeout_s)
+        newest: dict[str, Message] = {}
+        for message in chain([] if first is None else [first], self._waiting()):
+            newest.pop(topic_of(message), None)  # a dictionary orders by the first time
+            newest[topic_of(message)] = message
+        return newest
+
+    def readable(self) -> "zmq.Socket[bytes]":
+        """The socket, for a poller; a message is taken with `receive`."""
+        return self._socket
+
+    @property
+    def n_lost(self) -> dict[str, int]:
+        """Messages known to be lost, by topic."""
+        return self.arrivals.n_lost
+
+    @property
+    def n_repeats(self) -> int:
+        """Messages left out because the publisher repeated them for somebody who joined late."""
+        return self.arrivals.n_repeats
+
+    @property
+    def n_malformed(self) -> int:
+        """Messages left out because they are none of this protocol and version."""
+        return self.arrivals.n_malformed
 
     def close(self) -> None:
         """Disconnect; twice does no harm."""
         self._socket.close()
         if self._shared is None:
             self._context.term()
+
+    def _waiting(self) -> Iterator[Message]:
+        for _ in range(MAX_WAITING):  # a publisher that is quicker than we are must not hold us here
+            if (message := self.receive(0.0)) is None:
+                return
+            yield message
 
     def _await(self, deadline: float | None) -> bool:
         while True:
@@ -101,34 +145,6 @@ class Subscriber:
             if left_ms == 0:
                 return False
 
-    def _decode(self, frames: list[bytes]) -> Message | None:
-        try:
-            topic, payload = frames
-            message = decode(payload)
-        except (ValueError, msgspec.DecodeError):
-            self.n_malformed += 1
-            return None
-        if topic != topic_of(message).encode():
-            self.n_malformed += 1
-            return None
-        return message
 
-    def _is_new(self, message: Message) -> bool:
-        topic = topic_of(message)
-        newest = self._newest.get(topic)
-        if newest == (message.seq, message.stamp):
-            self.n_repeats += 1
-            return False
-        if isinstance(message, Session) and self._sessions.get(message.stream) != message.session:
-            self._sessions[message.stream] = message.session
-            self._forget(message.stream, before=message.stamp)
-        elif newest is not None and message.seq > newest[0] + 1:
-            self.n_lost[topic] = self.n_lost.get(topic, 0) + message.seq - newest[0] - 1
-        self._newest[topic] = (message.seq, message.stamp)
-        return True
-
-    def _forget(self, stream: str, *, before: str) -> None:
-        # A new session numbers anew: a gap to what came before it is no loss. Who joins late may have had some of its
-        # messages before the session itself; stamps, which order as text, tell these apart.
-        for topic in [t for t, (_, stamp) in self._newest.items() if t.split("/")[1] == stream and stamp < before]:
-            del self._newest[topic]
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

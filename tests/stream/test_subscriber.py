@@ -15,6 +15,7 @@ import pytest
 import zmq
 from msgspec.structs import replace
 
+from stream.delivery import Delivery
 from stream.feed.messages import Message, encode, topic_of
 from stream.feed.publisher import Feed
 from stream.feed.security import FeedError
@@ -96,18 +97,36 @@ def test_losses_are_counted_by_topic_from_the_first_message_on() -> None:
         assert subscriber.n_lost == {"estimate/a/1": 2, "estimate/a/2": 1}
 
 
-def test_a_restarted_publisher_is_no_loss_and_its_messages_are_no_repeats() -> None:
+def test_a_restarted_publisher_numbers_anew_and_its_messages_are_no_repeats() -> None:
     first: list[Message] = [
         session(session="1", stamp="T1"),
         estimate(1, seq=0, stamp="T2"),
         estimate(1, seq=1, stamp="T3"),
     ]
-    again: list[Message] = [session(session="2", stamp="T4"), estimate(1, seq=3, stamp="T5")]
+    again: list[Message] = [
+        session(session="2", stamp="T4"),
+        estimate(1, seq=0, stamp="T5"),
+        estimate(1, seq=1, stamp="T6"),
+    ]
+    with Wire() as wire, Subscriber(wire.address) as subscriber:
+        wire.joined()
+        wire.send(*first, *again)
+        assert take(subscriber, 6) == first + again
+        assert (subscriber.n_lost, subscriber.n_repeats) == ({}, 0)
+
+
+def test_what_was_missed_of_a_session_that_began_since_is_counted_from_its_beginning() -> None:
+    first: list[Message] = [session(session="1", stamp="T1"), estimate(1, seq=8, stamp="T2")]
+    again: list[Message] = [
+        session(session="2", stamp="T4"),
+        estimate(1, seq=9, stamp="T5"),  # not the one after 8
+        estimate(2, seq=2, stamp="T6"),  # never heard before
+    ]
     with Wire() as wire, Subscriber(wire.address) as subscriber:
         wire.joined()
         wire.send(*first, *again)
         assert take(subscriber, 5) == first + again
-        assert (subscriber.n_lost, subscriber.n_repeats) == ({}, 0)
+        assert subscriber.n_lost == {"estimate/a/1": 9, "estimate/a/2": 2}
 
 
 def test_a_restart_is_seen_without_sessions_too() -> None:
@@ -117,6 +136,27 @@ def test_a_restart_is_seen_without_sessions_too() -> None:
         wire.send(*runs, runs[-1], estimate(1, seq=0, stamp="T4"))
         assert take(subscriber, 4) == [*runs, estimate(1, seq=0, stamp="T4")]
         assert (subscriber.n_lost, subscriber.n_repeats) == ({}, 1)
+
+
+def test_newest_reads_over_what_waits_and_keeps_one_of_each_topic() -> None:
+    sink = ZmqSink(ANY)
+    with serving(sink, delivery=Delivery.WAIT) as feed, subscribed(sink.address) as subscriber:
+        for i in range(100):
+            feed.publish(estimate(i % 3, float(i)))
+        feed.publish(status(t=100.0))
+        got: dict[str, Message] = {}
+        while "status/a" not in got:
+            newest = subscriber.newest(WAIT_S)
+            assert len(newest) <= 4
+            got |= newest
+        assert {topic: message.t for topic, message in got.items()} == {
+            "estimate/a/0": 99.0,
+            "estimate/a/1": 97.0,
+            "estimate/a/2": 98.0,
+            "status/a": 100.0,
+        }
+        assert subscriber.newest(0.0) == {}
+        assert subscriber.n_lost == {}
 
 
 def test_a_message_that_came_before_its_session_was_repeated_is_given_once() -> None:

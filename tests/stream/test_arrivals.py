@@ -1,0 +1,37 @@
+"""What a subscriber notes of what arrives, without a network: bounded, whatever a publisher makes up."""
+
+from stream.feed.arrivals import MAX_TOPICS, OTHERS, Arrivals
+from stream.feed.messages import Message, encode, topic_of
+from tests.feeds import estimate, session
+
+
+def take(arrivals: Arrivals, message: Message) -> Message | None:
+    return arrivals.take((topic_of(message).encode(), encode(message)))
+
+
+def test_what_is_known_of_ever_new_topics_is_bounded_and_no_loss_goes_uncounted() -> None:
+    arrivals = Arrivals()
+    for person in range(MAX_TOPICS + 50):
+        for seq in (0, 3):
+            message = estimate(person, seq=seq, stamp=f"T{seq}")
+            assert take(arrivals, message) == message
+    assert len(arrivals.n_lost) == MAX_TOPICS + 1
+    assert arrivals.n_lost[OTHERS] == 50 * 2
+    assert sum(arrivals.n_lost.values()) == (MAX_TOPICS + 50) * 2
+    # A topic long unheard of is as one never heard; the newest are still known.
+    assert take(arrivals, estimate(0, seq=3, stamp="T3")) is not None
+    assert take(arrivals, estimate(MAX_TOPICS, seq=3, stamp="T3")) is None
+    assert arrivals.n_repeats == 1
+
+
+def test_streams_begin_anew_each_for_itself() -> None:
+    arrivals = Arrivals()
+    for message in (
+        session(session="1", stamp="T1"),
+        session(stream="b", session="1", stamp="T1"),
+        session(session="2", stamp="T2"),
+        estimate(1, seq=4, stamp="T3"),
+        estimate(1, seq=4, stamp="T3", stream="b"),
+    ):
+        assert take(arrivals, message) == message
+    assert arrivals.n_lost == {"estimate/a/1": 4}
