@@ -36,6 +36,10 @@ class LateJoiners:
             case Event():
                 newest.end = frames if message.kind == "end" else None
 
+    def forget(self, stream: str) -> None:
+        """Keep nothing of a stream any more; one that is not kept does no harm."""
+        self._streams.pop(stream, None)
+
     def frames(self, prefixes: Iterable[bytes]) -> list[Frames]:
         """What subscribers to these prefixes must be told, each once, sessions before what they explain."""
         wanted = tuple(prefixes)

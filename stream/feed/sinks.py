@@ -17,7 +17,7 @@ from typing import Protocol
 
 import zmq
 
-from stream.feed.late_joiners import LateJoiners
+from stream.feed.late_joiners import Frames, LateJoiners
 from stream.feed.messages import CODECS, Message, encode, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
 
@@ -132,10 +132,17 @@ class ZmqSink:
 
     def send(self, message: Message) -> None:
         """Send to all subscribers of the topic; never waits."""
+        self.forward(message, (topic_of(message).encode(), encode(message, self._codec)))
+
+    def forward(self, message: Message, frames: Frames) -> None:
+        """Send a message as somebody else has encoded it, its topic and its payload unchanged."""
         assert self._socket is not None
-        frames = (topic_of(message).encode(), encode(message, self._codec))
         self._newest.keep(message, frames)
         self._socket.send_multipart(frames, zmq.NOBLOCK)
+
+    def forget(self, stream: str) -> None:
+        """Tell those who join from now on nothing of this stream."""
+        self._newest.forget(stream)
 
     def attend(self) -> float | None:
         """Read subscriptions, and repeat to those who joined."""

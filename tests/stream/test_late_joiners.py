@@ -26,6 +26,15 @@ def test_subscriptions_that_overlap_are_told_once() -> None:
     assert kept(joiners) == []
 
 
+def test_a_stream_that_is_forgotten_is_told_of_no_more_and_others_are() -> None:
+    joiners = LateJoiners()
+    for message in (session(), estimate(1), session(stream="b")):
+        joiners.keep(message, frames_of(message))
+    joiners.forget("a")
+    joiners.forget("never there")
+    assert kept(joiners, b"") == ["session/b"]
+
+
 def test_what_is_kept_for_late_joiners_is_bounded() -> None:
     joiners = LateJoiners()
     for person in range(500):
