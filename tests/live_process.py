@@ -110,7 +110,7 @@ class Live:
         assert self._process.stderr is not None
         return self._process.stderr.read()
 
-    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask for the end, and wait for it."""
         self._process.send_signal(number)
         return self._process.wait(30)

@@ -68,7 +68,9 @@ def test_both_modalities_come_and_the_session_says_what_it_is(short: Path, clip:
         status = line.first(lambda m: isinstance(m, Status) and m.drift_ppm is not None)
         assert isinstance(status, Status)
         assert status.drift_residual_ms is not None
-        assert line.end() == 0
+        # A shell's background job ignores Ctrl-C, and so do the processes that it starts.
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert line.end(signal.SIGTERM if ignored else signal.SIGINT) == 0
         assert line.errors() == ""
 
 
@@ -82,7 +84,7 @@ def test_a_camera_that_goes_leaves_the_voice_and_comes_back(short: Path, clip: P
         back = line.event("device_back")
         assert "camera" in back.text
         line.estimate(has_face)
-        assert line.end(signal.SIGTERM) == 0
+        assert line.end() == 0
 
 
 def test_a_sound_server_that_goes_leaves_the_face_and_comes_back(short: Path, clip: Path) -> None:
