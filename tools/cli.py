@@ -373,6 +373,7 @@ def engine_bench(
     *,
     batch: str = "1,4,16",
     rounds: int = 15,
+    budget: float = 8.0,
     threads: int = 1,
     json: bool = False,
     picture: Path | None = None,
@@ -387,6 +388,8 @@ def engine_bench(
         Batch sizes, ascending.
     rounds
         In which backends take turns.
+    budget
+        Seconds that the timing of one graph may take; larger batches of large graphs want more.
     threads
         Threads inside an operator, on a CPU.
     json
@@ -396,7 +399,10 @@ def engine_bench(
     """
     from tools.engine_bench import bench
 
-    return bench(bundle, batches=batches_of(batch), rounds=rounds, threads=threads, as_json=json, picture=picture)
+    return bench(
+        bundle, batches=batches_of(batch), rounds=rounds, budget_s=budget, threads=threads, as_json=json,
+        picture=picture,
+    )  # fmt: skip
 
 
 @app.command
