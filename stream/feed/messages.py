@@ -216,9 +216,12 @@ def decode(payload: bytes) -> Message:
     Raises:
         msgspec.DecodeError: If the payload is neither, or not a message of this version.
     """
-    if payload[:1] == b"{":
-        return _JSON.decode(payload)
-    message = _MSGPACK.decode(payload)
+    try:
+        if payload[:1] == b"{":
+            return _JSON.decode(payload)
+        message = _MSGPACK.decode(payload)
+    except RecursionError as error:  # a field unknown to us, nested without end
+        raise msgspec.DecodeError(str(error)) from error
     try:
         check_finite(message)  # JSON cannot carry such numbers, MessagePack can
     except ValueError as error:

@@ -224,7 +224,13 @@ def _put(value: Any, number: float) -> Any:
             return number if value is ... else value
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"hello", b"[]", b"\xff\xfe", b"{}", b"\x80"])
+NESTED = (
+    pytest.param(b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="nested JSON"),
+    pytest.param(b"\x81\xa1x" + b"\x91" * 100_000 + b"\x01", id="nested MessagePack"),
+)
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"hello", b"[]", b"\xff\xfe", b"{}", b"\x80", *NESTED])
 def test_bytes_that_are_no_message_are_a_decode_error(payload: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode(payload)
