@@ -1,0 +1,61 @@
+"""`emocast control`: what it asks, prints and refuses."""
+
+import pytest
+
+from stream.feed.control import Control
+from stream.feed.control_desk import Newest
+from stream.feed.control_messages import AskStatus, Mark, Pause, Resume, Shutdown
+from stream.feed.publisher import Feed
+from stream.feed.security import FeedError
+from stream.feed.sinks import ZmqSink
+from tests.feeds import ANY, session, status
+from tests.stream.test_control import Noting
+from tools.control import COMMANDS, ask, control, request_of
+
+
+def test_it_asks_and_says_what_came(capsys: pytest.CaptureFixture[str]) -> None:
+    noting, newest = Noting(), Newest()
+    with Feed([newest]) as feed:
+        feed.publish(session())
+        feed.publish(status())
+    with Control(ANY, noting, newest) as there:
+        for command in ("pause", "status", "shutdown"):
+            assert control(command, address=there.address) == 0
+        assert control("mark", "she smiles", address=there.address) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "    12.50 s  pause: paused"
+    assert lines[1] == "    12.50 s  status: paused"
+    assert "a  session" in lines[2]
+    assert "a  status" in lines[3]
+    assert lines[4:] == ["    12.50 s  shutdown: paused", "    12.50 s  mark: paused"]
+    assert [kind for kind, _ in noting.told()] == ["paused", "shutdown", "mark"]
+
+
+def test_each_command_is_a_request_of_its_own() -> None:
+    requests = [request_of(command, "a note" if command == "mark" else None) for command in COMMANDS]
+    assert [type(request) for request in requests] == [AskStatus, Pause, Resume, Mark, Shutdown]
+    assert len({request.id for request in requests}) == len(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "expected"),
+    [
+        ("hop", None, "expected a command of status, pause, resume, mark, shutdown, got 'hop'"),
+        ("mark", None, "expected a text with mark and with nothing else, got mark without one"),
+        ("pause", "now", "expected a text with mark and with nothing else, got pause now"),
+        ("mark", "x" * 501, "Expected `str` of length <= 500"),
+    ],
+)
+def test_a_command_that_is_none_is_refused_before_it_is_sent(command: str, text: str | None, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        control(command, text)
+
+
+def test_nobody_there_and_somebody_else_are_one_line() -> None:
+    with pytest.raises(FeedError, match=r"no session answers at tcp://127\.0\.0\.1:1; start it with --control"):
+        ask(request_of("status", None), "tcp://127.0.0.1:1", wait_s=0.01)
+    sink = ZmqSink(ANY)
+    with Feed([sink]), pytest.raises(FeedError, match="no session answers"):  # a feed is no control
+        ask(request_of("status", None), sink.address, wait_s=0.01)
+    with pytest.raises(FeedError, match="is not a loopback address"):
+        control("status", address="tcp://192.0.2.1:5564")
