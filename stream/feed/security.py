@@ -12,15 +12,16 @@ class FeedError(Exception):
     """The feed cannot do what was asked; the text is one line for the person who asked."""
 
 
-def check_address(address: str, *, insecure: bool) -> str:
+def check_address(address: str, *, insecure: bool, encrypted: bool = False) -> str:
     """The address as ZeroMQ takes it, once it is known to be well formed and allowed.
 
     Args:
         address: `tcp://HOST:PORT`, `ipc://PATH` or `inproc://NAME`.
         insecure: Whether the feed may leave this machine, readable and forgeable by anybody on the way.
+        encrypted: Whether keys are used, with which it may leave this machine.
 
     Raises:
-        FeedError: If the address is malformed, or not loopback while `insecure` is false.
+        FeedError: If the address is malformed, or not loopback while `insecure` and `encrypted` are false.
     """
     tcp = _TCP.fullmatch(address)
     if tcp is None:
@@ -29,10 +30,11 @@ def check_address(address: str, *, insecure: bool) -> str:
         raise FeedError(f"expected an address like tcp://127.0.0.1:5563 or ipc:///run/emocast, got {address!r}")
     if tcp["port"] != "*" and int(tcp["port"]) > 65_535:
         raise FeedError(f"expected a port up to 65535, got {address!r}")
-    if not (insecure or _is_loopback(tcp["host"])):
+    if not (insecure or encrypted or _is_loopback(tcp["host"])):
         raise FeedError(
             f"{address} is not a loopback address and the feed is neither encrypted nor authenticated; "
-            "take tcp://127.0.0.1:PORT, or pass --insecure where everybody on the network may read it"
+            "take tcp://127.0.0.1:PORT, use keys (emocast keys), or pass --insecure where everybody on the network may "
+            "read it"
         )
     # ZeroMQ binds to numeric addresses and interface names only
     return address.replace("//localhost:", "//127.0.0.1:", 1)

@@ -17,6 +17,8 @@ from typing import Protocol
 
 import zmq
 
+from stream.feed.door import Door
+from stream.feed.keys import ServerKeys
 from stream.feed.late_joiners import Frames, LateJoiners
 from stream.feed.messages import CODECS, Message, encode, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
@@ -24,6 +26,8 @@ from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
 SUBSCRIBER_QUEUE = 1000  # messages that ZeroMQ holds for one slow subscriber before it loses some
 CLOSE_S = 1.0  # longest wait for sockets to deliver what they hold
 COALESCE_S = 0.005  # subscribers that join within this time share one repeat
+REPEAT_S = 0.05  # between repeats: who subscribes over and over does not fill the others' queues
+MAX_JOINED = 64  # prefixes that a repeat is sorted by; where more were subscribed to, it is of everything
 FLUSH_S = 1.0
 FLUSH_BYTES = 1 << 16
 BATCH = 64  # subscriptions dealt with before looking at the rest again
@@ -69,12 +73,14 @@ class ZmqSink:
     Args:
         address: Where to listen; `tcp://127.0.0.1:*` takes any free port.
         codec: `json` or `msgpack`.
-        insecure: Whether any address but loopback is allowed.
+        insecure: Whether any address but loopback is allowed without keys.
+        keys: Encrypts, and lets only clients with an authorised key in.
         subscriber_queue: Messages held for a slow subscriber; what is more is lost, to that one alone.
         context: A ZeroMQ context to share, for `inproc://`; otherwise the sink has its own.
 
     Attributes:
         address: Once open, the real endpoint.
+        door: Once open, counts who was refused and who was cut off.
 
     Raises:
         FeedError: If the address is malformed or not allowed.
@@ -87,12 +93,15 @@ class ZmqSink:
         *,
         codec: str = "json",
         insecure: bool = False,
+        keys: ServerKeys | None = None,
         subscriber_queue: int = SUBSCRIBER_QUEUE,
         context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
     ) -> None:
         if codec not in CODECS:
             raise ValueError(f"expected a codec of {', '.join(CODECS)}, got {codec!r}")
-        self.address = check_address(address, insecure=insecure)
+        self.address = check_address(address, insecure=insecure, encrypted=keys is not None)
+        self.door: Door | None = None
+        self._keys = keys
         self._codec = codec
         self._subscriber_queue = subscriber_queue
         self._shared = context
@@ -101,12 +110,13 @@ class ZmqSink:
         self._newest = LateJoiners()
         self._joined: set[bytes] = set()  # prefixes subscribed to since the last repeat
         self._repeat_due: float | None = None
+        self._repeated_s = -REPEAT_S
 
     def open(self) -> None:
         """Bind.
 
         Raises:
-            FeedError: If the address is in use, or not one of this machine's.
+            FeedError: If the address is in use, or not one of this machine's, or the context has keys already.
         """
         _refuse_taken_ipc(self.address)
         self._context = self._shared or zmq.Context()
@@ -114,16 +124,21 @@ class ZmqSink:
         for option, value in self._options().items():
             self._socket.set(option, value)
         try:
+            self.door = Door(self._socket, self._context, keys=self._keys)
             self._socket.bind(self.address)
         except zmq.ZMQError as error:
             self.close()
             raise _bind_failure(self.address, error) from error
+        except BaseException:
+            self.close()
+            raise
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def _options(self) -> dict[int, int]:
         return {
             zmq.XPUB_VERBOSE: 1,  # every subscription arrives, also to a prefix that others have
             zmq.SNDHWM: self._subscriber_queue,
+            zmq.RCVHWM: 16,  # a peer that subscribes without end waits for us, not we for it
             zmq.LINGER: round(CLOSE_S * 1000),
             zmq.MAXMSGSIZE: 1024,  # subscribers send nothing longer than a topic
             zmq.IPV6: int("[" in self.address),
@@ -149,23 +164,26 @@ class ZmqSink:
         for prefix in self._subscriptions():
             self._joined.add(prefix)
             if self._repeat_due is None:
-                self._repeat_due = time.monotonic() + COALESCE_S
+                self._repeat_due = max(time.monotonic() + COALESCE_S, self._repeated_s + REPEAT_S)
+        if len(self._joined) > MAX_JOINED:
+            self._joined = {b""}
         if self._repeat_due is not None and time.monotonic() >= self._repeat_due:
             assert self._socket is not None
             for frames in self._newest.frames(self._joined):
                 self._socket.send_multipart(frames, zmq.NOBLOCK)
             self._joined.clear()
-            self._repeat_due = None
+            self._repeat_due, self._repeated_s = None, time.monotonic()
         return self._repeat_due
 
     def _subscriptions(self) -> list[bytes]:
         assert self._socket is not None
+        assert self.door is not None
         prefixes = []
         with contextlib.suppress(zmq.Again):
             for _ in range(BATCH):  # who subscribes without end does not hold up the feed
-                frame = self._socket.recv(zmq.NOBLOCK)
-                if frame[:1] == b"\1":
-                    prefixes.append(frame[1:])
+                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+                if self.door.subscribed(frame) and frame.bytes[:1] == b"\1":
+                    prefixes.append(frame.bytes[1:])
         return prefixes
 
     def readable(self) -> "zmq.Socket[bytes] | None":
@@ -174,6 +192,8 @@ class ZmqSink:
 
     def close(self) -> None:
         """Deliver what ZeroMQ holds, for a second at most."""
+        if self.door is not None:
+            self.door.close()
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -9,6 +9,7 @@ from typing import Self
 import zmq
 
 from stream.feed.arrivals import Arrivals
+from stream.feed.keys import is_key
 from stream.feed.late_joiners import Frames
 from stream.feed.messages import Message, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
@@ -27,14 +28,16 @@ class Subscriber:
     Args:
         address: Of the publisher.
         topics: Prefixes of the topics wanted: `estimate/` for all estimates, `` for everything.
-        insecure: Whether any address but loopback is allowed.
+        insecure: Whether any address but loopback is allowed without keys.
+        server_key: The publisher's public key, for a feed with keys; then `client_secret`, too.
+        client_secret: The secret key of this client.
         context: A ZeroMQ context to share, for `inproc://`; otherwise the subscriber has its own.
 
     Attributes:
         arrivals: What has come so far: how many were lost, repeated for others, or malformed.
 
     Raises:
-        FeedError: If the address is malformed, not allowed, or names no host.
+        FeedError: If the address is malformed, not allowed, or names no host, or a key is none.
     """
 
     def __init__(
@@ -43,9 +46,12 @@ class Subscriber:
         *,
         topics: Sequence[str] = ("",),
         insecure: bool = False,
+        server_key: bytes | None = None,
+        client_secret: bytes | None = None,
         context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
     ) -> None:
-        self.address = check_address(address, insecure=insecure)
+        self.address = check_address(address, insecure=insecure, encrypted=server_key is not None)
+        curve = _curve(server_key, client_secret)
         self.arrivals = Arrivals()
         self._shared = context
         self._context = context or zmq.Context()
@@ -53,6 +59,8 @@ class Subscriber:
         options = {zmq.RCVHWM: QUEUE_SIZE, zmq.LINGER: 0, zmq.RECONNECT_IVL_MAX: 2_000, **KEEP_ALIVE}
         for option, value in {**options, zmq.IPV6: int("[" in address)}.items():
             self._socket.set(option, value)
+        for key_option, key in curve.items():
+            self._socket.set(key_option, key)
         for topic in topics:
             self._socket.subscribe(topic)
         try:
@@ -148,3 +156,14 @@ class Subscriber:
 
 def _is_over(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
+
+
+def _curve(server_key: bytes | None, client_secret: bytes | None) -> dict[int, bytes]:
+    if server_key is None and client_secret is None:
+        return {}
+    if server_key is None or client_secret is None:
+        raise FeedError("expected both the publisher's key and the client's secret key, got one of them")
+    if not (is_key(server_key) and is_key(client_secret)):
+        raise FeedError("expected keys of 40 characters, as emocast keys makes them")
+    public = zmq.curve_public(client_secret)
+    return {zmq.CURVE_SERVERKEY: server_key, zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SECRETKEY: client_secret}

@@ -8,7 +8,7 @@ from stream.feed.sinks import ZmqSink
 
 @pytest.mark.parametrize("address", ["tcp://*:5563", "tcp://0.0.0.0:5563", "tcp://192.168.1.5:1", "tcp://[::]:5563"])
 def test_any_address_but_loopback_must_be_asked_for(address: str) -> None:
-    with pytest.raises(FeedError, match=r"is not a loopback address.*pass --insecure"):
+    with pytest.raises(FeedError, match=r"is not a loopback address.*use keys .*pass --insecure"):
         ZmqSink(address)
     assert check_address(address, insecure=True) == address
 

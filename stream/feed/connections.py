@@ -1,0 +1,84 @@
+"""Connections that ZeroMQ holds, by their handles: what they are, what they have sent, and how they are shut down."""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+
+Ends = tuple[object, object]  # the names of both ends, which tell one connection from any other
+_TCP_INFO_RECEIVED = 128  # bytes into Linux's tcp_info, where the count of received bytes lies
+
+
+def ends_of(handle: int) -> Ends | None:
+    """The names of both ends, or None where the handle is no connection (any more)."""
+    try:
+        with _borrowed(handle) as connection:
+            return _ends(connection)
+    except OSError:
+        return None
+
+
+def n_received(handle: int) -> int | None:
+    """Bytes that have arrived on a TCP connection, read or not; None where the system does not say."""
+    if not hasattr(socket, "TCP_INFO"):
+        return None
+    try:
+        with _borrowed(handle) as connection:
+            state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_RECEIVED + 8)
+    except OSError:
+        return None
+    if len(state) < _TCP_INFO_RECEIVED + 8:  # before Linux 4.1
+        return None
+    return int(struct.unpack_from("=Q", state, _TCP_INFO_RECEIVED)[0])
+
+
+def shut_down(handle: int, expected: Ends) -> bool:
+    """Shut a connection down, as if the line had broken; whether it was still there."""
+    # ZeroMQ may have closed it just now, and the handle be another's: it is looked at again right before
+    with contextlib.suppress(OSError), _borrowed(handle) as connection:
+        if _ends(connection) == expected:
+            connection.shutdown(socket.SHUT_RDWR)
+            return True
+    return False
+
+
+def peer_of(ends: Ends) -> str:
+    """The peer's address, without its port; empty on a socket that is a file."""
+    peer = ends[1]
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+class Pace:
+    """How much a connection may still send: so much at once, and then so much a second.
+
+    Args:
+        ends: The connection.
+        at_once: Bytes.
+        a_second: Bytes.
+        now_s: Monotonic seconds.
+    """
+
+    def __init__(self, ends: Ends, *, at_once: int, a_second: int, now_s: float) -> None:
+        self.ends = ends
+        self._at_once, self._a_second = at_once, a_second
+        self._left, self._n_seen, self._seen_s = float(at_once), 0, now_s
+
+    def is_kept(self, n_bytes: int, now_s: float) -> bool:
+        """Whether a connection that has sent so many bytes in all is within its bounds."""
+        gained = (now_s - self._seen_s) * self._a_second
+        self._left = min(float(self._at_once), self._left + gained) - (n_bytes - self._n_seen)
+        self._n_seen, self._seen_s = n_bytes, now_s
+        return self._left >= 0
+
+
+@contextlib.contextmanager
+def _borrowed(handle: int) -> Iterator[socket.socket]:
+    connection = socket.socket(fileno=handle)
+    try:
+        yield connection
+    finally:
+        connection.detach()  # it stays ZeroMQ's to close
+
+
+def _ends(connection: socket.socket) -> Ends:
+    return connection.getsockname(), connection.getpeername()

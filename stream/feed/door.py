@@ -1,0 +1,212 @@
+"""The door of a socket that listens: who is let in, how many at once, and how much each may ask for.
+
+ZeroMQ bounds neither the connections of a socket nor the subscriptions of a peer; worse, it goes on reading as long as
+one peer goes on sending, and the feed waits. So each connection is watched by its handle, and one that goes too far is
+shut down like a line that broke: ZeroMQ then frees what it held.
+"""
+
+import logging
+import socket
+import struct
+import threading
+import time
+
+import zmq
+
+from stream.feed.connections import Ends, Pace, ends_of, n_received, peer_of, shut_down
+from stream.feed.keys import ServerKeys
+from stream.feed.security import FeedError
+from stream.feed.zap import DOMAIN, ZAP_ADDRESS, Zap
+
+MAX_CONNECTIONS = 512  # or half of the files that this process may open, where that is less
+MAX_SUBSCRIBED = 8192  # bytes of subscriptions, with 16 for each, that one connection may send in its life
+AT_ONCE, A_SECOND = 16_384, 1_024  # bytes on the wire: handshake and subscriptions; heartbeats take 50 a second
+LOOK_S = 0.02  # between looks at what the connections have sent
+OUT_S = 1.0  # until somebody at the address of a peer that was cut off may connect again
+MAX_OUT = 1024  # addresses that are remembered for that time
+HANDSHAKE_MS = 3_000  # until a peer that does not speak ZeroMQ is dropped
+TELL_S = 1.0  # at most one line of the log in this time
+_HANDSHAKE_FAILED = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_log = logging.getLogger("emocast")
+
+Socket = zmq.Socket[bytes]
+
+
+class Door:
+    """Guards one socket, on a thread of its own. Made before the socket is bound, closed before it is.
+
+    A refused client is logged, with its address and the first characters of its key where it has one; so is a
+    connection that is cut off.
+
+    Args:
+        watched: The socket.
+        context: Its context; with keys, no other door with keys may be in it.
+        keys: Encrypts, and lets only authorised clients in; None lets everybody in.
+        max_connections: Those beyond are cut off as they come.
+
+    Attributes:
+        n_refused: Connections that never came to be one: an unknown key, none, or what is not ZeroMQ.
+        n_cut: Connections that were cut off because there were too many, or because they sent too much.
+
+    Raises:
+        FeedError: If another door with keys is in the context.
+    """
+
+    def __init__(
+        self,
+        watched: Socket,
+        context: "zmq.Context[Socket]",
+        *,
+        keys: ServerKeys | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        self.n_refused = 0
+        self.n_cut = 0
+        self._watched = watched
+        self._max_connections = max_connections or _connections_allowed()
+        self._connections: dict[int, Pace] = {}  # by handle; the door's thread
+        self._subscribed: dict[int, tuple[Ends, int]] = {}  # by handle: bytes; the socket's thread
+        self._out: dict[str, float] = {}  # address to when it may connect again
+        self._told_s, self._n_untold = -TELL_S, 0
+        self._telling = threading.Lock()  # both threads cut off
+        self._zap = None if keys is None else Zap(keys)
+        self._questions = None if keys is None else _zap_socket(context)
+        watched.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        if keys is not None:
+            watched.set(zmq.CURVE_SERVER, 1)
+            watched.set(zmq.CURVE_SECRETKEY, keys.secret)
+            watched.set(zmq.ZAP_DOMAIN, DOMAIN)
+        self._events: Socket = watched.get_monitor_socket(
+            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _HANDSHAKE_FAILED
+        )
+        self._stop, self._stopped = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="feed-door", daemon=True)
+        self._thread.start()
+
+    def subscribed(self, frame: zmq.Frame) -> bool:
+        """Whether a frame that came from a peer is within what that peer may send; one that goes too far is cut off.
+
+        The thread that reads the socket calls.
+        """
+        handle = _handle_of(frame)
+        ends = None if handle is None else ends_of(handle)
+        if handle is None or ends is None:  # in this process, or gone already
+            return True
+        known, before = self._subscribed.get(handle, (ends, 0))
+        if known != ends:  # the handle is another connection's now
+            before = 0
+        n_bytes = before + len(frame) + 16
+        self._subscribed[handle] = (ends, n_bytes)
+        if before <= MAX_SUBSCRIBED < n_bytes:
+            self._cut(handle, ends, "it subscribes without end")
+        return n_bytes <= MAX_SUBSCRIBED
+
+    def close(self) -> None:
+        """Stop watching; twice does no harm."""
+        if self._stop.fileno() < 0:
+            return
+        self._watched.disable_monitor()  # first: events that nobody reads would hold ZeroMQ's thread
+        self._stop.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for watched in (self._events, self._questions, self._stopped):
+            if watched is not None:
+                poller.register(watched, zmq.POLLIN)
+        look_s = time.monotonic()
+        try:
+            while self._stopped.fileno() not in (ready := dict(poller.poll(self._wait_ms(look_s)))):
+                if self._questions in ready:
+                    self._answer()
+                if self._events in ready:
+                    self._note()
+                if time.monotonic() >= look_s:
+                    self._look(time.monotonic())
+                    look_s = time.monotonic() + LOOK_S
+        finally:
+            self._events.close(linger=0)
+            if self._questions is not None:
+                self._questions.close(linger=0)
+            self._stopped.close()
+
+    def _wait_ms(self, look_s: float) -> int | None:
+        return max(0, round((look_s - time.monotonic()) * 1000)) if self._connections else None
+
+    def _answer(self) -> None:
+        assert self._zap is not None
+        assert self._questions is not None
+        reply, refused = self._zap.answer(self._questions.recv_multipart())
+        self._questions.send_multipart(reply)
+        if refused is not None:
+            self.n_refused += 1
+            self._tell(f"refused {refused}")
+
+    def _note(self) -> None:
+        event, value = struct.unpack("=Hi", self._events.recv_multipart()[0])
+        if event == zmq.EVENT_ACCEPTED:
+            self._accept(value)
+        elif event == zmq.EVENT_DISCONNECTED:
+            self._connections.pop(value, None)
+        elif event & _HANDSHAKE_FAILED:
+            self.n_refused += 1
+            self._tell("refused a connection: it has no key of this publisher, or is no subscriber")
+
+    def _accept(self, handle: int) -> None:
+        ends, now_s = ends_of(handle), time.monotonic()
+        if ends is None:
+            return
+        self._connections[handle] = Pace(ends, at_once=AT_ONCE, a_second=A_SECOND, now_s=now_s)
+        if len(self._connections) > self._max_connections:
+            self._cut(handle, ends, f"there are {self._max_connections} connections already")
+        elif now_s < self._out.get(peer_of(ends), 0.0):
+            shut_down(handle, ends)
+
+    def _look(self, now_s: float) -> None:
+        for handle, pace in self._connections.items():
+            n_bytes = n_received(handle)
+            if n_bytes is not None and not pace.is_kept(n_bytes, now_s):
+                self._cut(handle, pace.ends, "it sends without end")
+
+    def _cut(self, handle: int, ends: Ends, why: str) -> None:
+        if shut_down(handle, ends):
+            self.n_cut += 1
+            if len(self._out) >= MAX_OUT:
+                self._out.clear()
+            self._out[peer_of(ends)] = time.monotonic() + OUT_S
+            self._tell(f"cut off {peer_of(ends) or 'a connection on this machine'}: {why}")
+
+    def _tell(self, line: str) -> None:
+        with self._telling:
+            if time.monotonic() - self._told_s < TELL_S:  # who knocks without end does not fill the log
+                self._n_untold += 1
+                return
+            before = f" ({self._n_untold} more since the last such line)" if self._n_untold else ""
+            self._told_s, self._n_untold = time.monotonic(), 0
+        _log.warning("%s%s", line, before)
+
+
+def _zap_socket(context: "zmq.Context[Socket]") -> Socket:
+    questions = context.socket(zmq.REP)
+    try:
+        questions.bind(ZAP_ADDRESS)
+    except zmq.ZMQError as error:
+        questions.close(linger=0)
+        raise FeedError("another socket with keys is in this ZeroMQ context; give each one of its own") from error
+    return questions
+
+
+def _connections_allowed() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such bound
+        return MAX_CONNECTIONS
+    n_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if n_files == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, n_files // 2))
+
+
+def _handle_of(frame: zmq.Frame) -> int | None:
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return None
