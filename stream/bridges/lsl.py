@@ -1,13 +1,16 @@
 """The feed as Lab Streaming Layer outlets, for LabRecorder and whatever else records beside it.
 
     stream                source id                           channels
-    emocast <stream> <n>  emocast/<host>/<stream>/<person>    the posterior in the session's order of labels,
-                                                              then `confidence`, then `age_ms`; double64, 1 / hop_s
+    emocast <stream> <n>  emocast/<host>/<stream>/<person>    the posterior in the session's order of labels, then
+                                                              `confidence`, `t`, `age_ms`; double64, 1 / hop_s
     emocast <stream>      emocast/<host>/<stream>/markers     one text, irregular
 
-A sample's time is the capture time of its newest video frame, on LSL's own clock: nothing is left to be subtracted, so
-`desc/synchronization/offset_mean` is 0. The lag, capture to publish, is the last channel of each sample, NaN for media
-at full speed; `desc/lag` names it. Samples of hops that were left out are missing: `can_drop_samples` is true.
+A sample's time is the end of the span that the estimate speaks of, on LSL's own clock: exactly one hop after the one
+before, as importers assume of a regular stream, while the newest video frame, whose media seconds are `t`, lies
+anywhere in the last hop. It is a time of capture: nothing is left to be subtracted, and the description's
+`synchronization/offset_mean` is 0. The lag of each sample is its `age_ms`, from the capture of the newest picture or
+sound that it needed to publishing; NaN for media at full speed. Samples of hops that were left out are missing:
+`can_drop_samples` is true.
 
 Markers are `label/<person>: <label>`, or `(<reason>)` where it abstains, when either changes, and each event as
 `<kind>/<person>: <text>`, or `<kind>: <text>` where it concerns nobody.
@@ -33,7 +36,7 @@ from stream.feed.security import FeedError
 BUFFER_S = 60  # that LSL holds for a reader that stands still
 LAST_S = 0.2  # for LSL's own threads to send what was pushed last: closing an outlet drops it, and there is no flush
 MARKERS = "markers"
-AFTER_LABELS = (("confidence", "probability"), ("age_ms", "milliseconds"))
+AFTER_LABELS = (("confidence", "probability"), ("t", "seconds"), ("age_ms", "milliseconds"))
 
 
 class LslSink:
@@ -160,11 +163,12 @@ class _Outlets:
         self._forget(estimate.t)
         age_ms = math.nan if estimate.age_ms is None else estimate.age_ms
         posterior = [estimate.posterior[label] for label in self.session.labels]
-        outlet.push_sample([*posterior, estimate.confidence, age_ms], self.zero_s + estimate.t)
+        end_s = estimate.span[1]
+        outlet.push_sample([*posterior, estimate.confidence, estimate.t, age_ms], self.zero_s + end_s)
         verdict = estimate.label or f"({estimate.reason})"
         if self.verdicts.get(person) != verdict:
             self.verdicts[person] = verdict
-            self.mark(estimate.t, f"label{_about(person)}: {verdict}")
+            self.mark(end_s, f"label{_about(person)}: {verdict}")
 
     def mark(self, t_s: float, text: str) -> None:
         """One marker at a media time."""

@@ -41,9 +41,14 @@ def test_an_inlet_reads_the_posterior_value_for_value(host: str) -> None:
     sink = LslSink(insecure=True, host=host, now=three_seconds_in)
     sent = [
         estimate(
-            2, 0.25 * i, posterior={"neutral": i / 10, "happiness": 1 - i / 10}, confidence=0.1 * i, age_ms=40.5 + i
+            2,
+            0.25 * i + drawn,  # the newest frame lies anywhere in its hop
+            span=(0.0, 0.25 * (i + 1)),
+            posterior={"neutral": i / 10, "happiness": 1 - i / 10},
+            confidence=0.1 * i,
+            age_ms=40.5 + i,
         )
-        for i in range(10)
+        for i, drawn in enumerate([0.0, 0.24, 0.01, 0.2, 0.123456, 0.08, 0.0, 0.24, 0.16, 0.04])
     ]
     before_s = pylsl.local_clock()
     with serving(sink, delivery=Delivery.WAIT) as feed:
@@ -55,15 +60,15 @@ def test_an_inlet_reads_the_posterior_value_for_value(host: str) -> None:
             got = reading.wait_for(len(sent))
             info = reading.info
     assert [sample for sample, _ in got] == [
-        [m.posterior["neutral"], m.posterior["happiness"], m.confidence, m.age_ms] for m in sent
+        [m.posterior["neutral"], m.posterior["happiness"], m.confidence, m.t, m.age_ms] for m in sent
     ]
     times = [t_s for _, t_s in got]
-    assert [t_s - times[0] for t_s in times] == pytest.approx([m.t for m in sent], abs=1e-6)
-    assert before_s - 3 <= times[0] <= pylsl.local_clock() - 3  # t = 0 was three seconds ago
+    assert [t_s - times[0] for t_s in times] == pytest.approx([0.25 * i for i in range(10)], abs=1e-6)
+    assert before_s - 3 <= times[0] - 0.25 <= pylsl.local_clock() - 3  # t = 0 was three seconds ago
     assert (info.name(), info.type(), info.nominal_srate()) == ("emocast a 2", "Expression", 4.0)
     assert info.channel_format() == pylsl.cf_double64
-    assert info.get_channel_labels() == ["neutral", "happiness", "confidence", "age_ms"]
-    assert info.get_channel_units() == ["probability"] * 3 + ["milliseconds"]
+    assert info.get_channel_labels() == ["neutral", "happiness", "confidence", "t", "age_ms"]
+    assert info.get_channel_units() == ["probability"] * 3 + ["seconds", "milliseconds"]
 
 
 @needs_pylsl
@@ -92,7 +97,7 @@ def test_markers_are_events_and_changes_of_the_label(host: str) -> None:
         with inlet(f"emocast/{host}/a/markers") as reading:
             feed.publish(event(t=0.5, kind="face_found", person=1, text="person 1 is there"))
             for i, label in enumerate(["happiness", "happiness", None, None, "neutral"]):
-                feed.publish(estimate(1, 1.0 + i, label=label, reason=None if label else "silence"))
+                feed.publish(estimate(span=(0.0, 1.0 + i), label=label, reason=None if label else "silence"))
             feed.publish(event(t=9.0, kind="end", text="the source has ended"))
             got = reading.wait_for(5)
             info = reading.info
@@ -209,10 +214,10 @@ def sink(library: MadeLibrary) -> Iterator[LslSink]:
 
 def test_media_at_full_speed_has_no_lag_and_times_of_the_media(sink: LslSink, library: MadeLibrary) -> None:
     sink.send(session())
-    sink.send(estimate(1, 2.0, age_ms=None))
+    sink.send(estimate(1, 1.9, age_ms=None, span=(0.0, 2.0)))
     (source_id, sample, t_s), _ = library.samples
-    assert (source_id, sample[:3], t_s) == ("emocast/h/a/1", [0.25, 0.75, 0.75], 99.0)
-    assert math.isnan(sample[3])
+    assert (source_id, sample[:4], t_s) == ("emocast/h/a/1", [0.25, 0.75, 0.75, 1.9], 99.0)
+    assert math.isnan(sample[4])
 
 
 def test_the_order_of_channels_is_the_sessions(sink: LslSink, library: MadeLibrary) -> None:
