@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -86,3 +87,22 @@ def _remember(known: OrderedDict[str, T], key: str, value: T) -> None:
     known.move_to_end(key)
     if len(known) > MAX_TOPICS:
         known.popitem(last=False)
+
+
+def lateness_s(message: Message, now: datetime | None = None) -> float | None:
+    """Seconds from publishing to now, or None where the stamp is no time in UTC.
+
+    Between two machines it is no better than their clocks agree, and may be negative; a repeat for somebody who joined
+    late is as old as what it repeats. Stamps have milliseconds.
+
+    Args:
+        message: As it was received.
+        now: Wall clock, aware of its zone; that of this moment if not given.
+    """
+    try:
+        published = datetime.fromisoformat(message.stamp)
+    except ValueError:
+        return None
+    if published.tzinfo is None:
+        return None
+    return ((now or datetime.now(UTC)) - published).total_seconds()

@@ -1,6 +1,10 @@
 """What a subscriber notes of what arrives, without a network: bounded, whatever a publisher makes up."""
 
-from stream.feed.arrivals import MAX_TOPICS, OTHERS, Arrivals
+from datetime import UTC, datetime
+
+import pytest
+
+from stream.feed.arrivals import MAX_TOPICS, OTHERS, Arrivals, lateness_s
 from stream.feed.messages import Message, encode, topic_of
 from tests.feeds import estimate, session
 
@@ -35,3 +39,19 @@ def test_streams_begin_anew_each_for_itself() -> None:
     ):
         assert take(arrivals, message) == message
     assert arrivals.n_lost == {"estimate/a/1": 4}
+
+
+@pytest.mark.parametrize(
+    ("stamp", "late_s"),
+    [
+        ("2026-01-31T12:00:00.000Z", 1.5),
+        ("2026-01-31T12:00:01.750Z", -0.25),  # the publisher's clock is ahead
+        ("2026-01-31T13:00:00.000+01:00", 1.5),
+        ("2026-01-31T12:00:00.000", None),
+        ("", None),
+        ("yesterday", None),
+    ],
+)
+def test_lateness_is_from_publishing_to_now(stamp: str, late_s: float | None) -> None:
+    now = datetime(2026, 1, 31, 12, 0, 1, 500_000, tzinfo=UTC)
+    assert lateness_s(estimate(1, stamp=stamp), now) == late_s
