@@ -82,6 +82,7 @@ class FeedConfig:
         address: Where to publish.
         codec: `json` or `msgpack`.
         insecure: Allows an address other than loopback without keys.
+        keys: Encrypt, and let only authorised clients in (`emocast keys`); any address is then allowed.
         out: Also write every message to this file, one JSON object a line.
     """
 
@@ -89,6 +90,7 @@ class FeedConfig:
     address: str = DEFAULT_ADDRESS
     codec: str = "json"
     insecure: bool = False
+    keys: bool = False
     out: Path | None = None
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from engines.bundle import load
 from stream.config import FeedConfig, SessionConfig
 from stream.delivery import Delivery
+from stream.feed.keys import load_server_keys
 from stream.feed.messages import Estimate, Event, Message
 from stream.feed.publisher import Feed
 from stream.feed.sinks import JsonlSink, Sink, ZmqSink
@@ -69,10 +70,15 @@ def replay(
 
 
 def sinks(config: FeedConfig) -> list[Sink]:
-    """Where messages go, as configured."""
+    """Where messages go, as configured.
+
+    Raises:
+        FeedError: If the address is not allowed, or keys are asked for and there are none.
+    """
     chosen: list[Sink] = []
     if config.feed:
-        chosen.append(ZmqSink(config.address, codec=config.codec, insecure=config.insecure))
+        keys = load_server_keys() if config.keys else None
+        chosen.append(ZmqSink(config.address, codec=config.codec, insecure=config.insecure, keys=keys))
     if config.out is not None:
         chosen.append(JsonlSink(config.out))
     return chosen

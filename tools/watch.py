@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from stream.feed.keys import load_client_keys
 from stream.feed.messages import Estimate, Event, Message, Session, Status, encode
 from stream.feed.security import FeedError
 from stream.feed.subscriber import Subscriber
@@ -29,22 +30,25 @@ BAR = 14  # characters of a probability of 1
 CARD = 36  # characters of a person's card: two fit into 80
 
 
-def watch(address: str, *, json_lines: bool, insecure: bool = False) -> int:
+def watch(address: str, *, json_lines: bool, insecure: bool = False, key: str | None = None) -> int:
     """Show the feed until Ctrl-C or until nobody reads the output.
 
     Args:
         address: Of the publisher, which may start later.
         json_lines: Write each message as JSON on a line, whatever the codec of the feed.
-        insecure: Whether any address but loopback is allowed.
+        insecure: Whether any address but loopback is allowed without keys.
+        key: Name of the client whose keys are used, for a feed with keys.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        FeedError: If the address is malformed or not allowed.
+        FeedError: If the address is malformed or not allowed, or the keys are not there.
     """
+    keys = None if key is None else load_client_keys(key)
+    server_key, secret = (None, None) if keys is None else (keys.server_key, keys.client_secret)
     try:
-        with Subscriber(address, insecure=insecure) as feed:
+        with Subscriber(address, insecure=insecure, server_key=server_key, client_secret=secret) as feed:
             if json_lines:
                 _write_lines(feed, lambda message: encode(message).decode())
             elif sys.stdout.isatty():
