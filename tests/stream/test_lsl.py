@@ -115,13 +115,13 @@ def test_markers_are_events_and_changes_of_the_label(host: str) -> None:
 @needs_pylsl
 def test_what_was_pushed_last_arrives_before_the_outlets_close(host: str) -> None:
     sink = LslSink(insecure=True, host=host)
-    with serving(sink, delivery=Delivery.WAIT) as feed:
-        feed.publish(session())
-        with inlet(f"emocast/{host}/a/markers") as reading:
-            for i in range(200):
-                feed.publish(event(text=str(i)))
-            feed.close()
-            assert [text for (text,), _ in reading.got] == [f"face_found: {i}" for i in range(200)]
+    sink.open()
+    sink.send(session())
+    with inlet(f"emocast/{host}/a/markers") as reading:
+        for i in range(2_000):
+            sink.send(event(text=str(i)))
+        sink.close()
+        assert [text for (text,), _ in reading.got] == [f"face_found: {i}" for i in range(2_000)]
 
 
 @needs_pylsl
