@@ -169,11 +169,11 @@ class Door:
                 self._cut(handle, pace.ends, "it sends without end")
 
     def _cut(self, handle: int, ends: Ends, why: str) -> None:
+        if len(self._out) >= MAX_OUT:
+            self._out.clear()
+        self._out[peer_of(ends)] = time.monotonic() + OUT_S
         if shut_down(handle, ends):
             self.n_cut += 1
-            if len(self._out) >= MAX_OUT:
-                self._out.clear()
-            self._out[peer_of(ends)] = time.monotonic() + OUT_S
             self._tell(f"cut off {peer_of(ends) or 'a connection on this machine'}: {why}")
 
     def _tell(self, line: str) -> None:
