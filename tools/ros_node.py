@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from stream.bridges.ros import Expression, IdsMatch, RosMapping
-from stream.feed.messages import Message
+from stream.feed.keys import load_client_keys
+from stream.feed.messages import Message, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError
 from stream.feed.subscriber import Subscriber
 from tools.errors import DONE, MISUSE
@@ -21,22 +22,25 @@ class RosError(Exception):
     """ROS cannot be reached; the text is one line for the person who asked."""
 
 
-def ros_node(address: str = DEFAULT_ADDRESS, *, insecure: bool = False) -> int:
+def ros_node(address: str = DEFAULT_ADDRESS, *, insecure: bool = False, key: str | None = None) -> int:
     """Publish what a feed says as hri_msgs, until Ctrl-C.
 
     Args:
         address: Of the feed, which may start later.
-        insecure: Whether any address but loopback is allowed.
+        insecure: Whether any address but loopback is allowed without keys.
+        key: Name of the client whose keys are used, for a feed with keys.
 
     Returns:
         The exit code, 0.
 
     Raises:
         RosError: If rclpy or hri_msgs is not installed.
-        FeedError: If the address is malformed or not allowed.
+        FeedError: If the address is malformed or not allowed, or the keys are not there.
     """
     ros = load_ros()
-    with Subscriber(address, insecure=insecure) as feed:
+    keys = None if key is None else load_client_keys(key)
+    server_key, secret = (None, None) if keys is None else (keys.server_key, keys.client_secret)
+    with Subscriber(address, insecure=insecure, server_key=server_key, client_secret=secret) as feed:
         # Python's own handler of Ctrl-C: ROS's would close the publishers under a message that is on its way
         ros.rclpy.init(signal_handler_options=ros.signals.SignalHandlerOptions.NO)
         try:
@@ -70,9 +74,14 @@ def load_ros() -> SimpleNamespace:
 
 
 def relay(feed: Iterable[Message], publishers: "Publishers", mapping: RosMapping) -> None:
-    """Publish each message of a feed in ROS, until the feed ends."""
+    """Publish each message of a feed in ROS, until the feed ends; one whose times are none is reported and left out."""
     for message in feed:
-        for topic, outgoing in mapping.take(message):
+        try:
+            mapped = mapping.take(message)
+        except (ValueError, OverflowError) as error:
+            print(f"emocast: left out a message of {topic_of(message)}: {error}", file=sys.stderr)
+            continue
+        for topic, outgoing in mapped:
             publishers.publish(topic, outgoing)
 
 
@@ -121,9 +130,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.ros_node", description=__doc__)
     parser.add_argument("address", nargs="?", default=DEFAULT_ADDRESS, help="of the feed")
     parser.add_argument("--insecure", action="store_true", help="allow an address other than loopback without keys")
+    parser.add_argument("--key", metavar="NAME", help="the client whose keys are used, for a feed with keys")
     asked = parser.parse_args()
     try:
-        return ros_node(asked.address, insecure=asked.insecure)
+        return ros_node(asked.address, insecure=asked.insecure, key=asked.key)
     except (RosError, FeedError) as error:
         print(f"emocast: {error}", file=sys.stderr)
         return MISUSE

@@ -172,7 +172,7 @@ class _Outlets:
 
     def mark(self, t_s: float, text: str) -> None:
         """One marker at a media time."""
-        self.markers.push_sample([text], self.zero_s + t_s)
+        self.markers.push_sample([_utf8(text)], self.zero_s + t_s)
 
     def heard(self) -> bool:
         """Whether any inlet is connected."""
@@ -196,13 +196,13 @@ class _Outlets:
 
     def _describe(self, name: str, last: str, kind: str, labels: list[str], rate_hz: float, form: str) -> Any:
         source_id = f"{self.prefix}/{self.session.stream}/{last}"
-        info = self.library.StreamInfo(name, kind, len(labels), rate_hz, form, source_id)
-        info.set_channel_labels(labels)
+        info = self.library.StreamInfo(_utf8(name), kind, len(labels), rate_hz, form, _utf8(source_id))
+        info.set_channel_labels([_utf8(label) for label in labels])
         description = info.desc()
         description.append_child_value("manufacturer", "emocast")
         about = description.append_child("emocast")
         for field_name in ("session", "origin", "recogniser", "bundle", "engine", "alignment", "source", "notice"):
-            about.append_child_value(field_name, getattr(self.session, field_name))
+            about.append_child_value(field_name, _utf8(getattr(self.session, field_name)))
         return info
 
     def _forget(self, t_s: float) -> None:
@@ -228,3 +228,8 @@ def load_pylsl() -> Any:
 
 def _about(person: int | None) -> str:
     return "" if person is None else f"/{person}"
+
+
+def _utf8(text: str) -> str:
+    # the name of a file that is no UTF-8 must not end the feed
+    return text.encode(errors="replace").decode()

@@ -17,7 +17,7 @@ import math
 import re
 import zlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 
 from stream.feed.messages import Estimate, Event, Message, Session, Status
@@ -200,10 +200,17 @@ def capture_ns(estimate: Estimate, origin: str | None) -> int:
     Args:
         estimate: Its `t` counts from the origin of its session.
         origin: Of its session; where that is not known, the time of publishing less the age stands for it.
+
+    Raises:
+        ValueError, OverflowError: If these are no times, or none that ROS can hold.
     """
     if origin is not None:
-        captured = datetime.fromisoformat(origin) + timedelta(seconds=estimate.t)
+        captured = datetime.fromisoformat(origin).astimezone(UTC) + timedelta(seconds=estimate.t)
     else:
-        captured = datetime.fromisoformat(estimate.stamp) - timedelta(milliseconds=estimate.age_ms or 0.0)
-    since = captured - datetime.fromisoformat("1970-01-01T00:00:00Z")
-    return (since // timedelta(microseconds=1)) * 1000
+        published = datetime.fromisoformat(estimate.stamp).astimezone(UTC)
+        captured = published - timedelta(milliseconds=estimate.age_ms or 0.0)
+    since = captured - datetime(1970, 1, 1, tzinfo=UTC)
+    stamp_ns = (since // timedelta(microseconds=1)) * 1000
+    if not 0 <= stamp_ns < 2**31 * 10**9:  # its seconds are an int32
+        raise OverflowError(f"expected a capture between 1970 and 2038, as ROS counts, got {captured}")
+    return stamp_ns

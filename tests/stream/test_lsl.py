@@ -113,6 +113,19 @@ def test_markers_are_events_and_changes_of_the_label(host: str) -> None:
 
 
 @needs_pylsl
+def test_a_name_that_is_no_utf8_arrives_with_question_marks(host: str) -> None:
+    sink = LslSink(insecure=True, host=host)
+    with serving(sink) as feed:
+        feed.publish(session(source="\udcff.mp4"))
+        with inlet(f"emocast/{host}/a/markers") as reading:
+            feed.publish(event(text="\udcff.mp4 \u00fc"))
+            ((text,), _), *_ = reading.wait_for(1)
+            source = reading.info.desc().child("emocast").child_value("source")
+    assert (text, source) == ("face_found: ?.mp4 \u00fc", "?.mp4")
+    assert feed.failures == ()
+
+
+@needs_pylsl
 def test_what_was_pushed_last_arrives_before_the_outlets_close(host: str) -> None:
     sink = LslSink(insecure=True, host=host)
     sink.open()

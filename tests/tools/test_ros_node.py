@@ -71,6 +71,14 @@ def test_a_feed_is_published_in_ros() -> None:
     ]
 
 
+@pytest.mark.parametrize("changes", [{"t": 1e300}, {"t": 1e11}])
+def test_times_that_are_none_cost_one_message(changes: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
+    node = MadeNode()
+    relay([session(), estimate(1, **changes), estimate(2, box=None)], publishers(node), RosMapping())
+    assert [topic for topic, _ in node.sent] == ["/humans/faces/face_a_2/expression"]
+    assert capsys.readouterr().err.startswith("emocast: left out a message of estimate/a/1: ")
+
+
 def test_publishers_are_bounded_and_the_longest_unused_goes() -> None:
     node = MadeNode()
     feed = [estimate(person, stamp="2026-01-31T12:00:00.000Z", box=None) for person in range(1, MAX_TOPICS + 2)]
