@@ -1,0 +1,238 @@
+"""The page in a real browser: late join, two persons, stale and back, restart, a phone, dark, an hour, a file."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.feed.messages import encode
+from stream.feed.publisher import Feed
+from stream.feed.sinks import ZmqSink
+from tests.dashboards import following, knows, showing, start_browser
+from tests.feeds import ANY, estimate, event, serving, session, status, until
+from tools.dashboard_board import Board
+from tools.dashboard_history import History, read_file
+
+NOTICE = "Estimates are guesses, not facts about a person; ask <b>first</b>."
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+DESK = {"width": 1400, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+
+
+class Page:
+    """What is on the screen."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+
+    def open(self, url: str) -> None:
+        self._browser.get(url)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self._browser.execute_script(script, *arguments)
+
+    def text(self, selector: str) -> list[str]:
+        """The text of what is visible under each element that matches."""
+        script = "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
+        found: list[str] = self.run(script + ".map(e => e.innerText.trim())", selector)
+        return found
+
+    def shows(self, selector: str, *texts: str) -> None:
+        until(lambda: self.text(selector) == list(texts))
+
+    def screen(self, **size: Any) -> None:
+        self._browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def prefers(self, colours: str) -> None:
+        features = [{"name": "prefers-color-scheme", "value": colours}]
+        self._browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def errors(self) -> list[str]:
+        return [entry["message"] for entry in self._browser.get_log("browser")]
+
+    def ground(self) -> int:
+        """Red, green and blue of the page's ground, summed: dark or light."""
+        colour: str = self.run("return getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    driver = start_browser(tmp_path_factory.mktemp("profile"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Page]:
+    page = Page(browser)
+    page.screen(**DESK)
+    page.prefers("light")
+    page.errors()  # of the test before
+    yield page
+    assert page.errors() == []
+    page.open("about:blank")
+
+
+def publish(feed: Feed, t: float = 1.0) -> None:
+    feed.publish(session(notice=NOTICE))
+    feed.publish(status(t=t, drops={"frames": 3, "audio": 0}, age_ms=(140.0, 231.0), drift_ppm=-12.5))
+    feed.publish(estimate(1, t))
+    feed.publish(estimate(2, t, label=None, reason="silence"))
+    feed.publish(event(t=t, person=2, text="came into view"))
+
+
+@pytest.fixture
+def live(page: Page) -> Iterator[tuple[Page, Feed]]:
+    """A page that was opened after all was said."""
+    sink = ZmqSink(ANY)
+    with serving(sink) as feed, following(sink.address) as server:
+        until(lambda: knows(server.url, "here"))  # events are not repeated to who subscribes late
+        publish(feed)
+        page.open(server.url)
+        page.shows('.stream[data-stream="a"] .label', "happiness", "No estimate")
+        yield page, feed
+
+
+def drawn(page: Page, selector: str) -> bool:
+    script = """const c = document.querySelector(arguments[0]);
+        const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        return new Set(new Uint32Array(p.buffer)).size;"""
+    return int(page.run(script, selector)) > 3
+
+
+def test_who_comes_late_sees_the_last_state_at_once(live: tuple[Page, Feed]) -> None:
+    page, feed = live
+    assert page.text('[data-stream="a"] .who') == ["Person 1", "Person 2"]
+    assert page.text('[data-stream="a"] .sure') == ["75 %\nconfidence", "nobody speaks"]
+    assert page.text('[data-stream="a"] .lane[data-person="1"] .row') == ["neutral\n25 %", "happiness\n75 %"]
+    assert page.text('[data-stream="a"] .aside')[0] == "face 50 % · voice 50 % · 701 ms old"
+    assert page.text('[data-stream="a"] .tile b') == ["25.0", "4.0", "140", "10", "3", "-12.5", "0"]
+    assert "p99 231 ms" in page.text('[data-stream="a"] .tile')[2]
+    assert page.text('[data-stream="a"] .events li') == ["0:01.0\nface found\ncame into view (person 2)"]
+    for i in range(8):
+        feed.publish(estimate(1, 1.25 + i / 4, posterior={"neutral": 0.9, "happiness": 0.1}, label="neutral"))
+    page.shows('[data-stream="a"] .label', "neutral", "No estimate")
+    assert drawn(page, '[data-stream="a"] .chart canvas')
+
+
+def test_the_notice_is_on_the_page_as_text(live: tuple[Page, Feed]) -> None:
+    page, _ = live
+    assert page.text("#notice") == [f"Estimates, not facts. {NOTICE}"]
+
+
+def silent_s(page: Page) -> int:
+    """Seconds that the page says the stream was silent for; 0 while it calls it live."""
+    (state,) = page.text('[data-stream="a"] .state')
+    return 0 if state == "● live" else int(state.removeprefix("stale: no message for ").removesuffix(" s"))
+
+
+def test_a_feed_that_falls_silent_is_stale_and_grey_until_it_speaks(live: tuple[Page, Feed]) -> None:
+    page, feed = live
+    until(lambda: silent_s(page) >= 3)
+    assert "grayscale" in page.run("return getComputedStyle(document.querySelector('[data-stream=a] .lanes')).filter")
+    first = silent_s(page)
+    until(lambda: silent_s(page) > first)
+    feed.publish(status(t=2.0))
+    page.shows('[data-stream="a"] .state', "● live")
+    assert page.run("return getComputedStyle(document.querySelector('[data-stream=a] .lanes')).filter") == "none"
+    feed.publish(event(kind="end", t=3.0))
+    page.shows('[data-stream="a"] .state', "ended")
+
+
+def test_the_page_survives_a_restart_of_the_feed_and_of_the_dashboard(page: Page, tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/feed"
+    with following(address) as server:
+        page.open(server.url)
+        page.shows("#empty", f"Waiting for {address} …")
+        for label in ("neutral", "happiness"):
+            with Feed([ZmqSink(address)]) as feed:
+                feed.publish(session(session=label))
+                feed.publish(estimate(1, label=label))
+                page.shows(".label", label)
+        port = int(server.url.split(":")[-1].strip("/"))
+    until(lambda: page.text("#connection")[0:1] != [])
+    assert page.text("#connection")[0].startswith("dashboard not reachable for ")
+    with following(address, port), Feed([ZmqSink(address)]) as feed:
+        feed.publish(estimate(1, label="neutral"))
+        page.shows(".label", "neutral")
+        page.shows("#connection")
+    refused = "ERR_"  # what a browser says of connections that were refused meanwhile
+    assert [line for line in page.errors() if refused not in line] == []
+
+
+def test_a_phone_needs_no_sideways_scrolling(live: tuple[Page, Feed]) -> None:
+    page, feed = live
+    page.screen(**PHONE)
+    feed.publish(event(kind="device_lost", text="x" * 300))
+    until(lambda: len(page.text('[data-stream="a"] .events li')) == 2)
+    assert page.run("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    for person in (1, 2):
+        box = page.run(
+            f"return document.querySelector('.lane[data-person=\"{person}\"] canvas').getBoundingClientRect()"
+        )
+        assert (box["left"] >= 0, box["right"] <= 390, box["width"] > 300) == (True, True, True)
+
+
+def test_dark_and_light_follow_the_system_until_the_switch_says_otherwise(live: tuple[Page, Feed]) -> None:
+    page, _ = live
+    assert page.ground() > 3 * 200
+    page.prefers("dark")
+    until(lambda: page.ground() < 3 * 50)
+    for text, dark in (("☀ light", False), ("☾ dark", True), ("◐ auto", True)):
+        page.run("document.getElementById('theme').click()")
+        assert page.text("#theme") == [text]
+        assert (page.ground() < 3 * 50) == dark
+
+
+def hour(fill: Callable[[Any], None]) -> None:
+    for i in range(4 * 3600):
+        share = 0.5 + 0.5 * math.sin(i / 40)
+        fill(estimate(1, i / 4, posterior={"neutral": share, "happiness": 1 - share}))
+
+
+def test_an_hour_is_kept_and_drawn_with_no_more_than_the_screen_shows(page: Page) -> None:
+    board = Board(History(), source="an hour")
+    hour(board.take)
+    with showing(board) as server:
+        page.open(server.url)
+        page.shows(".label", "happiness")
+        n, first, last = page.run(
+            "const r = streams.all.get('a').lanes.get(1).rows; return [r.length, r[0][0], r.at(-1)[0]]"
+        )
+        assert (n <= 3000, first < 10.0, last) == (True, True, 3599.75)
+        page.run("document.querySelector('[data-span=\"3600\"]').click()")
+        until(lambda: drawn(page, ".chart canvas"))
+        runs = page.run("return visible(streams.all.get('a').lanes.get(1).rows, 0, 3600, 800).map(run => run.length)")
+        assert (len(runs), 700 < runs[0] < 1100) == (1, True)
+        script = """const s = new Streams(), m = arguments[0];
+            for (let i = 0; i < 60000; i++) s.take({...m, t: i / 4}, 0);
+            const r = s.all.get('a').lanes.get(1).rows; return [r.length <= MOST_ROWS, r[0][0] >= 15000 - 3600 - 700]"""
+        assert page.run(script + ";", json.loads(encode(estimate(1)))) == [True, True]
+
+
+def test_a_file_is_scrubbed_and_played(page: Page, tmp_path: Path) -> None:
+    lines = [session(notice=NOTICE), *(status(t=float(t), hop_rate_hz=float(t)) for t in range(20))]
+    lines += [estimate(1, t / 4, label="neutral" if t < 40 else "happiness") for t in range(80)]
+    lines += [event(t=12.0, text="later")]
+    path = tmp_path / "talk.jsonl"
+    path.write_bytes(b"\n".join(map(encode, lines)))
+    with showing(Board(read_file(path), source=path.name, recorded=True)) as server:
+        page.open(server.url)
+        page.shows(".state", "recording")
+        page.shows(".scrub output", "0:00.0 / 0:19.8")
+        page.shows(".label", "neutral")
+        assert page.run("return document.querySelector('.events li').className") == "later"
+        page.run("const b = document.querySelector('.scrub input'); b.value = 15; b.dispatchEvent(new Event('input'))")
+        page.shows(".label", "happiness")
+        assert page.text(".who") == ["Person 1, at 0:15.0"]
+        assert page.text(".tile b")[1] == "15.0"
+        assert page.run("return document.querySelector('.events li').className") == ""
+        page.run(
+            "const b = document.querySelector('.scrub input'); b.value = 19.5; b.dispatchEvent(new Event('input'))"
+        )
+        page.run("document.querySelector('.play').click()")
+        page.shows(".scrub output", "0:19.8 / 0:19.8")
+        page.shows(".play", "▶")

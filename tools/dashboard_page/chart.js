@@ -1,0 +1,123 @@
+'use strict';
+// Drawing: a person's posterior as stacked areas, and small lines of rates. At most one row a pixel is drawn.
+
+const GAP_S = 5, AXIS_PX = 20, ROW_PX = 0.75;
+const COLOURS = { neutral: '#98a2b0', calm: '#7fb8a4', happiness: '#f2a93b', surprise: '#d965a8', sadness: '#4a7fd4',
+  anger: '#d8453e', disgust: '#6b9a3c', fear: '#7d5bbe', contempt: '#8a6a4f' };
+const OTHERS = ['#3aa5a0', '#b98b2f', '#5f78a8', '#c2705c', '#8fae5a', '#a56fb5'];
+
+function colourOf(label, labels) { return COLOURS[label.toLowerCase()] ?? OTHERS[labels.indexOf(label) % OTHERS.length]; }
+
+function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
+
+function fitted(canvas) {  // its context in CSS pixels, cleared
+  const { width, height } = canvas.getBoundingClientRect(), scale = window.devicePixelRatio || 1;
+  const w = Math.round(width * scale), h = Math.round(height * scale);
+  if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
+  const pen = canvas.getContext('2d');
+  pen.setTransform(scale, 0, 0, scale, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  return { pen, width, height };
+}
+
+function clock(t, digits = 0) {  // media seconds as h:mm:ss
+  const sign = t < 0 ? '−' : '', whole = Math.abs(t), s = (whole % 60).toFixed(digits).padStart(digits ? 3 + digits : 2, '0');
+  const m = Math.floor(whole / 60) % 60, h = Math.floor(whole / 3600);
+  return sign + (h ? `${h}:${String(m).padStart(2, '0')}` : m) + ':' + s;
+}
+
+function visible(rows, from, to, width) {  // runs of rows without a gap, thinned to what can be seen
+  const runs = [], step = ((to - from) / width) * ROW_PX;
+  let run = null, last = null;
+  for (let i = Math.max(0, indexAt(rows, from)); i < rows.length && (i === 0 || rows[i - 1][ROW_T] <= to); i++) {
+    const row = rows[i];
+    if (!last || row[ROW_T] - last[ROW_T] > GAP_S) runs.push(run = []);
+    else if (run.length && row[ROW_T] - run.at(-1)[ROW_T] < step && i + 1 < rows.length) { last = row; continue; }
+    run.push(row);
+    last = row;
+  }
+  return runs;
+}
+
+function drawLane(canvas, lane, view) {
+  const { pen, width, height } = fitted(canvas), base = height - AXIS_PX;
+  if (width < 10 || base < 10) return;
+  const x = (t) => ((t - view.from) / (view.to - view.from)) * width;
+  pen.fillStyle = css('--track');
+  pen.fillRect(0, 0, width, base);
+  pen.save();
+  pen.beginPath(); pen.rect(0, 0, width, base); pen.clip();
+  for (const run of visible(lane.rows, view.from, view.to, width)) {
+    drawRun(pen, run, lane.labels, x, base);
+    shadeAbstained(pen, run, x, base);
+  }
+  pen.restore();
+  drawAxis(pen, view, x, width, base);
+  if (view.cursor !== null) {
+    pen.fillStyle = css('--ink');
+    pen.fillRect(x(view.cursor) - 1, 0, 2, base);
+  }
+}
+
+function drawRun(pen, run, labels, x, base) {
+  let below = run.map(() => 0);
+  labels.forEach((label, k) => {
+    const above = run.map((row, i) => below[i] + row[ROW_P + k]);
+    pen.beginPath();
+    run.forEach((row, i) => pen.lineTo(x(row[ROW_T]), base * (1 - above[i])));
+    for (let i = run.length - 1; i >= 0; i--) pen.lineTo(x(run[i][ROW_T]), base * (1 - below[i]));
+    pen.closePath();
+    pen.fillStyle = colourOf(label, labels);
+    pen.fill();
+    below = above;
+  });
+}
+
+function shadeAbstained(pen, run, x, base) {  // what was too unsure to be an estimate fades into the ground
+  pen.fillStyle = css('--card');
+  pen.globalAlpha = 0.72;
+  for (let i = 0; i < run.length; i++) {
+    if (run[i][ROW_REASON] === null) continue;
+    const start = i;
+    while (i + 1 < run.length && run[i + 1][ROW_REASON] !== null) i++;
+    const end = i + 1 < run.length ? run[i + 1] : run[i];
+    pen.fillRect(x(run[start][ROW_T]), 0, Math.max(1, x(end[ROW_T]) - x(run[start][ROW_T])), base);
+  }
+  pen.globalAlpha = 1;
+}
+
+function drawAxis(pen, view, x, width, base) {
+  const span = view.to - view.from, most = Math.max(2, width / 90);
+  const step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400].find((s) => span / s <= most) ?? 28800;
+  pen.font = '12px system-ui, "DejaVu Sans", sans-serif';
+  pen.fillStyle = css('--soft');
+  pen.textBaseline = 'bottom';
+  for (let n = 0; n * step <= span; n++) {
+    const t = view.relative ? view.to - n * step : Math.ceil(view.from / step) * step + n * step;
+    if (t > view.to) break;
+    const text = view.relative ? (n ? clock(-n * step) : 'now') : clock(t), at = x(t);
+    const half = pen.measureText(text).width / 2;
+    const left = Math.min(width - 2 * half, Math.max(0, at - half));
+    if (Math.abs(left + half - at) > half + 1) continue;
+    pen.fillRect(at - 0.5, base, 1, 4);
+    pen.fillText(text, left, base + AXIS_PX);
+  }
+}
+
+function drawSpark(canvas, rows, column, view) {
+  const { pen, width, height } = fitted(canvas);
+  const runs = visible(rows, view.from, view.to, width).map((run) => run.filter((row) => row[column] !== null));
+  const values = runs.flat().map((row) => row[column]);
+  if (!values.length) return;
+  const low = Math.min(0, ...values), high = Math.max(low + 1e-9, ...values);
+  pen.strokeStyle = css('--calm');
+  pen.lineWidth = 1.5;
+  for (const run of runs) {
+    pen.beginPath();
+    for (const row of run) {
+      pen.lineTo(((row[ROW_T] - view.from) / (view.to - view.from)) * width,
+        height - 2 - ((row[column] - low) / (high - low)) * (height - 4));
+    }
+    pen.stroke();
+  }
+}
