@@ -36,10 +36,11 @@ class Arrivals:
 
     def take(self, frames: Sequence[bytes]) -> Message | None:
         """The message, or None where it is a repeat or none at all."""
-        message = self._decode(frames)
-        return message if message is not None and self._is_new(message) else None
+        message = self.decode(frames)
+        return message if message is not None and self.is_new(message) else None
 
-    def _decode(self, frames: Sequence[bytes]) -> Message | None:
+    def decode(self, frames: Sequence[bytes]) -> Message | None:
+        """The message, or None, and counted, where it is none."""
         try:
             topic, payload = frames
             message = decode(payload)
@@ -51,7 +52,8 @@ class Arrivals:
             return None
         return message
 
-    def _is_new(self, message: Message) -> bool:
+    def is_new(self, message: Message) -> bool:
+        """Whether it is no repeat; what was lost before it is counted. To be asked once for each message, in order."""
         topic = topic_of(message)
         newest = self._newest.get(topic, _BEFORE_ALL if message.stream in self._began_here else None)
         if newest == (message.seq, message.stamp):

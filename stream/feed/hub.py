@@ -38,7 +38,7 @@ class Hub:
         now: Monotonic seconds.
 
     Attributes:
-        n_passed: Messages passed on.
+        n_passed: Messages passed on, repeats not counted.
         n_left_out: Messages left out because another source has the name of their stream.
     """
 
@@ -89,9 +89,10 @@ class Hub:
         self._wait(timeout_s)
         for source in self._sources:
             for _ in range(BATCH):
-                if (received := source.receive_frames(0.0)) is None:
+                if (frames := source.receive_frames()) is None:
                     break
-                self._pass_on(source, *received)
+                if (message := source.arrivals.decode(frames)) is not None:
+                    self._pass_on(source, message, (frames[0], frames[1]))
         self._due = self._sink.attend()
         self._forget_silent()
 
@@ -105,8 +106,10 @@ class Hub:
         poller.poll(math.ceil(timeout_s * 1000))
 
     def _pass_on(self, source: Subscriber, message: Message, frames: Frames) -> None:
-        stream = self._streams.get(message.stream)
+        stream, is_new = self._streams.get(message.stream), source.arrivals.is_new(message)
         if stream is None or stream.source is not source:
+            if not is_new:  # of a stream that was forgotten, or is another's by now
+                return
             if stream is not None and stream.is_taken(self._now()):
                 self._leave_out(stream, source, message)
                 return
@@ -114,13 +117,19 @@ class Hub:
             self._told(f"stream {message.stream} from {source.address}")
             if len(self._streams) > MAX_STREAMS:
                 self._streams.popitem(last=False)
+        # Repeats pass on as well: some of a session may have come before the session itself was repeated to us, which
+        # then begins what late joiners are told anew.
+        self._sink.forward(message, frames)
+        if is_new:
+            self._note(message, stream)
+
+    def _note(self, message: Message, stream: "_Stream") -> None:
+        self.n_passed += 1
         self._streams.move_to_end(message.stream)
         stream.heard_s = self._now()
         stream.ended = isinstance(message, Event) and message.kind == "end"
         if stream.ended:
-            self._told(f"stream {message.stream} from {source.address} has ended")
-        self._sink.forward(message, frames)
-        self.n_passed += 1
+            self._told(f"stream {message.stream} from {stream.source.address} has ended")
 
     def _leave_out(self, stream: "_Stream", source: Subscriber, message: Message) -> None:
         self.n_left_out += 1

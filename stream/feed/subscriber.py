@@ -10,7 +10,6 @@ import zmq
 
 from stream.feed.arrivals import Arrivals
 from stream.feed.keys import is_key
-from stream.feed.late_joiners import Frames
 from stream.feed.messages import Message, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
 from stream.feed.sinks import KEEP_ALIVE
@@ -85,21 +84,22 @@ class Subscriber:
 
     def receive(self, timeout_s: float | None) -> Message | None:
         """The next message that is new, or None after `timeout_s`; None waits for ever."""
-        received = self.receive_frames(timeout_s)
-        return None if received is None else received[0]
-
-    def receive_frames(self, timeout_s: float | None) -> tuple[Message, Frames] | None:
-        """As `receive`, with the frames that the message came in: topic and payload, as the publisher sent them."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for n_left_out in count():
             # a peer that sends nothing but rubbish must not hold us beyond the time
             if (n_left_out >= QUEUE_SIZE and _is_over(deadline)) or not self._await(deadline):
                 break
-            frames = self._socket.recv_multipart()
-            message = self.arrivals.take(frames)
+            message = self.arrivals.take(self._socket.recv_multipart())
             if message is not None:
-                return message, (frames[0], frames[1])
+                return message
         return None
+
+    def receive_frames(self) -> list[bytes] | None:
+        """What came next, as it came and whatever it is, or None where nothing waits."""
+        try:
+            return self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
 
     def newest(self, timeout_s: float | None) -> dict[str, Message]:
         """The newest message of each topic among all that wait, oldest first; waits for one, as long as it is told.
