@@ -18,7 +18,7 @@ import zmq
 
 from stream.feed.control_desk import Controlled, Desk, Newest
 from stream.feed.security import FeedError, check_address
-from stream.feed.sinks import KEEP_ALIVE
+from stream.feed.sinks import TCP_KEEP_ALIVE
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5564"
 MAX_BYTES = 4096  # of a frame; ZeroMQ cuts off who sends more
@@ -78,7 +78,7 @@ class Control:
             zmq.SNDHWM: QUEUE_SIZE,
             zmq.LINGER: round(CLOSE_S * 1000),
             zmq.IPV6: int("[" in self.address),
-            **KEEP_ALIVE,
+            **TCP_KEEP_ALIVE,
         }
         for option, value in {**own, **self._options}.items():
             self._socket.set(option, value)

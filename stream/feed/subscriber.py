@@ -12,7 +12,7 @@ from stream.feed.arrivals import Arrivals
 from stream.feed.keys import is_key
 from stream.feed.messages import Message, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
-from stream.feed.sinks import KEEP_ALIVE
+from stream.feed.sinks import TCP_KEEP_ALIVE
 
 QUEUE_SIZE = 1000  # messages that ZeroMQ holds here, beside those at the publisher
 MAX_WAITING = 10 * QUEUE_SIZE  # read at once by `newest`
@@ -55,7 +55,7 @@ class Subscriber:
         self._shared = context
         self._context = context or zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
-        options = {zmq.RCVHWM: QUEUE_SIZE, zmq.LINGER: 0, zmq.RECONNECT_IVL_MAX: 2_000, **KEEP_ALIVE}
+        options = {zmq.RCVHWM: QUEUE_SIZE, zmq.LINGER: 0, zmq.RECONNECT_IVL_MAX: 2_000, **TCP_KEEP_ALIVE}
         for option, value in {**options, zmq.IPV6: int("[" in address)}.items():
             self._socket.set(option, value)
         for key_option, key in curve.items():

@@ -193,6 +193,13 @@ def test_prefixes_choose_topics_in_either_codec(codec: str) -> None:
         assert [topic_of(m) for m in take(subscriber, 2)] == ["estimate/a/2", "status/a"]
 
 
+def test_a_subscriber_sends_no_heartbeats() -> None:
+    # One that does not read while its publisher is killed was ended by libzmq two seconds later, with the program.
+    with Subscriber("tcp://127.0.0.1:1") as subscriber:
+        assert subscriber.readable().get(zmq.HEARTBEAT_IVL) == 0
+        assert subscriber.readable().get(zmq.TCP_KEEPALIVE) == 1
+
+
 def test_a_publisher_may_come_later_and_come_back(tmp_path: Path) -> None:
     address = f"ipc://{tmp_path}/feed"
     with Subscriber(address) as subscriber:
