@@ -1,7 +1,7 @@
 'use strict';
-// Drawing: a person's posterior as stacked areas, and small lines of rates. At most one row a pixel is drawn.
+// Drawing: a person's posterior as stacked areas, and small lines of rates. What falls into the same pixels is drawn as its mean.
 
-const GAP_S = 5, AXIS_PX = 20, ROW_PX = 0.75;
+const GAP_S = 5, AXIS_PX = 20, MEAN_PX = 2;
 const COLOURS = { neutral: '#98a2b0', calm: '#7fb8a4', happiness: '#f2a93b', surprise: '#d965a8', sadness: '#4a7fd4',
   anger: '#d8453e', disgust: '#6b9a3c', fear: '#7d5bbe', contempt: '#8a6a4f' };
 const OTHERS = ['#3aa5a0', '#b98b2f', '#5f78a8', '#c2705c', '#8fae5a', '#a56fb5'];
@@ -26,17 +26,27 @@ function clock(t, digits = 0) {  // media seconds as h:mm:ss
   return sign + (h ? `${h}:${String(m).padStart(2, '0')}` : m) + ':' + s;
 }
 
-function visible(rows, from, to, width) {  // runs of rows without a gap, thinned to what can be seen
-  const runs = [], step = ((to - from) / width) * ROW_PX;
-  let run = null, last = null;
+function visible(rows, from, to, width) {  // runs of rows without a gap, those of the same pixels as their mean
+  const runs = [], step = ((to - from) / width) * MEAN_PX, bin = (row) => Math.floor(row[ROW_T] / step);
+  let group = [], run = null;
+  const finish = () => { if (group.length) run.push(mean(group)); group = []; };
   for (let i = Math.max(0, indexAt(rows, from)); i < rows.length && (i === 0 || rows[i - 1][ROW_T] <= to); i++) {
-    const row = rows[i];
-    if (!last || row[ROW_T] - last[ROW_T] > GAP_S) runs.push(run = []);
-    else if (run.length && row[ROW_T] - run.at(-1)[ROW_T] < step && i + 1 < rows.length) { last = row; continue; }
-    run.push(row);
-    last = row;
+    const row = rows[i], last = group.at(-1), gap = !last || row[ROW_T] - last[ROW_T] > GAP_S;
+    if (gap || bin(row) !== bin(last)) finish();
+    if (gap) runs.push(run = []);
+    group.push(row);
   }
+  finish();
   return runs;
+}
+
+function mean(group) {  // of each number; of what is none, what most rows say
+  if (group.length === 1) return group[0];
+  return group[0].map((_, k) => {
+    const known = group.map((row) => row[k]).filter((value) => value !== null);
+    if (known.length * 2 < group.length) return null;
+    return typeof known[0] === 'number' ? known.reduce((sum, value) => sum + value, 0) / known.length : known.at(-1);
+  });
 }
 
 function drawLane(canvas, lane, view) {
