@@ -6,6 +6,7 @@ import webbrowser
 from contextlib import ExitStack
 from pathlib import Path
 
+from stream.feed.keys import load_client_keys
 from stream.feed.subscriber import Subscriber
 from tools.dashboard_board import Board
 from tools.dashboard_history import History, read_file
@@ -23,6 +24,7 @@ def dashboard(
     file: Path | None,
     insecure: bool,
     open_browser: bool,
+    key: str | None = None,
 ) -> int:
     """Serve the page until Ctrl-C.
 
@@ -32,20 +34,22 @@ def dashboard(
         port: Likewise; 0 takes any free one.
         token: What the address of the page must carry.
         file: Show this `.jsonl` or recording instead of a feed.
-        insecure: Whether a publisher on any address but loopback is allowed.
+        insecure: Whether a publisher on any address but loopback is allowed without keys.
         open_browser: Open the page in this machine's browser.
+        key: Name of the client whose keys are used, for a feed with keys.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        FeedError: If the feed's address or the page's is malformed, not allowed or not free, or the file says nothing.
+        FeedError: If the feed's address or the page's is malformed, not allowed or not free, the keys are not there,
+            or the file says nothing.
     """
     check_access(host, token)
     try:
         with ExitStack() as opened:
             if file is None:
-                feed = opened.enter_context(Subscriber(address, insecure=insecure))
+                feed = opened.enter_context(_subscriber(address, insecure=insecure, key=key))
                 board = Board(History(), source=feed.address)
             else:
                 board = Board(read_file(file), source=file.name, recorded=True)
@@ -60,6 +64,12 @@ def dashboard(
     except KeyboardInterrupt:
         pass
     return 0
+
+
+def _subscriber(address: str, *, insecure: bool, key: str | None) -> Subscriber:
+    keys = None if key is None else load_client_keys(key)
+    server_key, secret = (None, None) if keys is None else (keys.server_key, keys.client_secret)
+    return Subscriber(address, insecure=insecure, server_key=server_key, client_secret=secret)
 
 
 def follow(feed: Subscriber, board: Board, ended: threading.Event | None = None) -> None:

@@ -6,20 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from stream.config import FeedConfig
 from stream.feed.messages import encode
 from stream.feed.publisher import Feed
 from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
-from tests.dashboards import answer, events, following
+from tests.dashboards import answer, events, following, knows
 from tests.feeds import ANY, WAIT_S, estimate, serving, session, status, until
 from tests.stream.test_subscriber import line_of, running
 from tools.dashboard import dashboard
+from tools.keys import make_client, make_server
+from tools.replay import sinks
 
 RUN = (
     "import sys; from pathlib import Path; from tools.dashboard import dashboard;"
-    "file = Path(sys.argv[2]) if sys.argv[2:] else None;"
+    "file = Path(sys.argv[2]) if sys.argv[2:3] not in ([], ['-']) else None;"
     "sys.exit(dashboard(sys.argv[1], host='127.0.0.1', port=0, token=None, file=file, insecure=False,"
-    " open_browser=False))"
+    " open_browser=False, key=sys.argv[3] if sys.argv[3:] else None))"
 )
 
 
@@ -96,6 +99,20 @@ def test_the_command_shows_a_file(tmp_path: Path) -> None:
         process.communicate(timeout=WAIT_S)
     assert (state["recorded"], state["source"]) == (True, "talk.jsonl")
     assert [row[0] for row in state["streams"]["a"]["lanes"][0]["rows"]] == [1.0, 2.0]
+    assert process.returncode == 0
+
+
+def test_the_command_reads_a_feed_with_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOCAST_CONFIG", str(tmp_path))  # the command inherits it
+    make_server()
+    make_client("robot")
+    (sink,) = sinks(FeedConfig(address=ANY, keys=True))
+    assert isinstance(sink, ZmqSink)
+    with serving(sink), running("-c", RUN, sink.address, "-", "robot") as process:
+        url = line_of(process.stdout).split()[-1]
+        until(lambda: knows(url, "here"))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=WAIT_S)
     assert process.returncode == 0
 
 
