@@ -84,6 +84,8 @@ class FeedConfig:
         insecure: Allows an address other than loopback without keys.
         keys: Encrypt, and let only authorised clients in (`emocast keys`); any address is then allowed.
         out: Also write every message to this file, one JSON object a line.
+        lsl: Also publish through the Lab Streaming Layer, which has no keys and so needs `insecure`.
+        metrics: Port of 127.0.0.1 that serves metrics to Prometheus; unset serves none.
     """
 
     feed: bool = True
@@ -92,10 +94,14 @@ class FeedConfig:
     insecure: bool = False
     keys: bool = False
     out: Path | None = None
+    lsl: bool = False
+    metrics: int | None = None
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ValueError(f"codec: expected {' or '.join(CODECS)}, got {self.codec!r}")
+        if self.metrics is not None and not 0 <= self.metrics <= 65_535:
+            raise ValueError(f"metrics: expected a port of 0 to 65535, got {self.metrics}")
 
 
 @dataclass(frozen=True, kw_only=True)

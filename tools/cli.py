@@ -21,9 +21,11 @@ app = App(
 models = App(name="models", help="The recogniser bundles that come with emocast.")
 bench = App(name="bench", help="How fast emocast is on this machine.")
 engine = App(name="engine", help="The engines that run a bundle's graphs: compile them for a GPU, verify, measure.")
+keys = App(name="keys", help="The keys with which a feed may leave this machine.")
 app.command(models)
 app.command(bench)
 app.command(engine)
+app.command(keys)
 
 # The fields of a settings dataclass are options of their own.
 Session = Annotated[SessionConfig, Parameter(name="*")]
@@ -153,7 +155,7 @@ def devices_(*, seconds: float = 0.5, list_: Annotated[bool, Parameter(name="--l
 
 
 @app.command
-def watch(address: str = DEFAULT_ADDRESS, *, json: bool = False, insecure: bool = False) -> int:
+def watch(address: str = DEFAULT_ADDRESS, *, json: bool = False, insecure: bool = False, key: str | None = None) -> int:
     """Show a feed in the terminal.
 
     Parameters
@@ -164,10 +166,12 @@ def watch(address: str = DEFAULT_ADDRESS, *, json: bool = False, insecure: bool 
         One JSON message a line instead.
     insecure
         Allow an address other than loopback without keys.
+    key
+        Name of the client whose keys are used, for a feed with keys.
     """
     from tools.watch import watch
 
-    return watch(address, json_lines=json, insecure=insecure)
+    return watch(address, json_lines=json, insecure=insecure, key=key)
 
 
 @models.default
@@ -403,6 +407,84 @@ def engine_bench(
         bundle, batches=batches_of(batch), rounds=rounds, budget_s=budget, threads=threads, as_json=json,
         picture=picture,
     )  # fmt: skip
+
+
+@app.command
+def dashboard(
+    address: str = DEFAULT_ADDRESS,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 5580,
+    token: str | None = None,
+    file: Path | None = None,
+    key: str | None = None,
+    insecure: bool = False,
+    open_browser: bool = False,
+) -> int:
+    """Show a feed in a browser.
+
+    Parameters
+    ----------
+    address
+        Of the publisher.
+    host
+        Where the page is served; any but loopback needs --token.
+    port
+        Likewise; 0 takes any free one.
+    token
+        What the address of the page must carry.
+    file
+        Open this .jsonl or recording (.mkv) and scrub in it, instead of a feed.
+    key
+        Name of the client whose keys are used, for a feed with keys.
+    insecure
+        Allow an address other than loopback without keys.
+    open_browser
+        Open the page in this machine's browser.
+    """
+    from tools.dashboard import dashboard
+
+    return dashboard(
+        address, host=host, port=port, token=token, file=file, insecure=insecure, open_browser=open_browser, key=key
+    )
+
+
+@keys.command(name="server")
+def keys_server(*, force: bool = False) -> int:
+    """Make the publisher's pair of keys.
+
+    Parameters
+    ----------
+    force
+        Replace a pair that is there; clients that have its public key are then shut out.
+    """
+    from tools.keys import make_server
+
+    return make_server(force=force)
+
+
+@keys.command(name="client")
+def keys_client(name: str, *, force: bool = False) -> int:
+    """Make a client's pair of keys and authorise it.
+
+    Parameters
+    ----------
+    name
+        Of the client.
+    force
+        Replace a pair of that name.
+    """
+    from tools.keys import make_client
+
+    return make_client(name, force=force)
+
+
+@keys.default
+def keys_list() -> int:
+    """List the keys that are there."""
+    from tools.keys import list_keys
+
+    return list_keys()
 
 
 @app.command

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from engines.bundle import load
+from stream.bridges.lsl import LslSink
+from stream.bridges.metrics import MetricsSink
 from stream.config import FeedConfig, SessionConfig
 from stream.delivery import Delivery
 from stream.feed.keys import load_server_keys
@@ -81,6 +83,10 @@ def sinks(config: FeedConfig) -> list[Sink]:
         chosen.append(ZmqSink(config.address, codec=config.codec, insecure=config.insecure, keys=keys))
     if config.out is not None:
         chosen.append(JsonlSink(config.out))
+    if config.lsl:
+        chosen.append(LslSink(insecure=config.insecure))
+    if config.metrics is not None:
+        chosen.append(MetricsSink(config.metrics))
     return chosen
 
 
