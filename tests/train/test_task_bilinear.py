@@ -144,7 +144,7 @@ def test_pooling_learns_what_shows_in_the_agreement_alone(face_weights: Path) ->
 
 def test_it_learns_32_clips_by_heart() -> None:
     made, clips = task(), material("appearance", 32)
-    network = trained(made, clips, epochs=12, learning_rate=5e-3, size=8)
+    network = trained(made, clips, epochs=24, learning_rate=5e-3, size=8)
     assert accuracy(made, network, clips) == 1.0
 
 

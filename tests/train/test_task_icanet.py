@@ -176,7 +176,7 @@ def test_it_learns_32_clips_by_heart() -> None:
     clips, _ = material(32, 200)
     labels = [int(v) for v in np.random.default_rng(0).integers(0, 2, 32)]  # no rule: each clip must be remembered
     task.mirror = False
-    network = fit(task, clips, labels, n_steps=30, rate=1e-2)
+    network = fit(task, clips, labels, n_steps=80, rate=1e-2)
     assert accuracy(task, network, clips, labels) == 1.0
 
 

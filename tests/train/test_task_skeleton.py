@@ -190,7 +190,7 @@ def test_it_learns_32_clips_by_heart() -> None:
     task = small()
     clips, _ = material(32, 200)
     labels = [int(v) for v in np.random.default_rng(0).integers(0, 2, 32)]  # no rule: each clip must be remembered
-    network = fit(task, clips, labels, n_steps=30, rate=2e-3)
+    network = fit(task, clips, labels, n_steps=150, rate=2e-3)
     assert accuracy(task, network, clips, labels) == 1.0
 
 
