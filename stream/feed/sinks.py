@@ -31,15 +31,16 @@ MAX_JOINED = 64  # prefixes that a repeat is sorted by; where more were subscrib
 FLUSH_S = 1.0
 FLUSH_BYTES = 1 << 16
 BATCH = 64  # subscriptions dealt with before looking at the rest again
-TCP_KEEP_ALIVE: dict[int, int] = {  # a machine that vanished without a word is noticed
+# A machine that vanished without a word is noticed, and so is a process that stands still, once it takes no more, and
+# its queue freed. These are TCP's own means: with ZeroMQ's heartbeats libzmq 4.3.5 ends the whole program ("Assertion
+# failed: !_io_error"), ours or a slow subscriber's, where a peer dies while a queue is full and a heartbeat is due.
+TCP_KEEP_ALIVE: dict[int, int] = {
     zmq.TCP_KEEPALIVE: 1,
     zmq.TCP_KEEPALIVE_IDLE: 10,
     zmq.TCP_KEEPALIVE_INTVL: 3,
     zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_MAXRT: 10_000,
 }
-# So is a process that stands still, and its queue freed. Not for sockets whose incoming queue may fill up: libzmq 4.3.5
-# ends the whole program ("Assertion failed: !_io_error") where a heartbeat is due to a peer that died meanwhile.
-KEEP_ALIVE = {**TCP_KEEP_ALIVE, zmq.HEARTBEAT_IVL: 2_000, zmq.HEARTBEAT_TIMEOUT: 10_000}
 _IN_USE = "cannot publish on {}: the address is in use; stop the publisher there, or take another with --address"
 
 
@@ -143,7 +144,7 @@ class ZmqSink:
             zmq.LINGER: round(CLOSE_S * 1000),
             zmq.MAXMSGSIZE: 1024,  # subscribers send nothing longer than a topic
             zmq.IPV6: int("[" in self.address),
-            **KEEP_ALIVE,
+            **TCP_KEEP_ALIVE,
         }
 
     def send(self, message: Message) -> None:
