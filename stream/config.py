@@ -124,6 +124,7 @@ class LiveConfig:
         record_lossless: Keep pictures and samples bit by bit, so that `emocast replay --verify` can repeat the session.
         preview: Show the picture with boxes, labels and rates.
         chaos: Faults to inject, `camera-loss@10s+3s,drift=200ppm` for example.
+        control: Address on loopback where `emocast control` is listened to, tcp://127.0.0.1:5564 for example.
     """
 
     camera: str = "0"
@@ -141,6 +142,7 @@ class LiveConfig:
     record_lossless: bool = False
     preview: bool = False
     chaos: str | None = None
+    control: str | None = None
 
     def __post_init__(self) -> None:
         if self.camera == "none" and self.microphone == "none":

@@ -82,6 +82,8 @@ class Session:
         for bundle in bundles:  # an engine that cannot be had is refused before anything is opened
             self._engines.choose(bundle)
         self._make_witness, self._plan, self._scored = witness, left_out, scored
+        self._paused = False
+        self._began_ns, self._reached_ns = self._clock.now_ns(), 0
         self._witness: Witness | None = None
         self._source_events: deque[SourceEvent] = deque()
         self.meters = Meters()
@@ -113,6 +115,18 @@ class Session:
     def tell(self, event: SourceEvent) -> None:
         """Publish something that happened beside the line. Any thread may call, once the session runs."""
         self._source_events.append(event)
+
+    def stop(self) -> None:
+        """End the stream in order, as when its source ends. Any thread may call."""
+        self._source.stop()
+
+    def pause(self, paused: bool) -> None:
+        """Leave out every hop until told otherwise; devices are read on, and status is told. Any thread may call."""
+        self._paused = paused
+
+    def now_ns(self) -> int:
+        """Media time of now. Any thread may call."""
+        return self._clock.now_ns() - self._began_ns if self._source.paced else self._reached_ns
 
     # --- source -> rings, on the capture thread ---
 
@@ -191,6 +205,8 @@ class Session:
         # Live, the newest counts: what is overtaken before it is scored would only make the next one older.
         if self._plan is not None:
             return hop.segment in self._plan
+        if self._paused:
+            return True
         return self._delivery is Delivery.DROP_OLDEST and self._lane.is_behind
 
     def _leave_out(self, hop: Hop) -> None:

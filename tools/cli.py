@@ -449,6 +449,42 @@ def dashboard(
     )
 
 
+@app.command
+def hub(*addresses: str, address: str = DEFAULT_ADDRESS, insecure: bool = False) -> int:
+    """Pass several publishers' streams on through one address.
+
+    Parameters
+    ----------
+    addresses
+        Of the publishers.
+    address
+        Where to publish all of them.
+    insecure
+        Allow addresses other than loopback without keys.
+    """
+    from tools.hub import hub
+
+    return hub(addresses, address=address, insecure=insecure)
+
+
+@app.command
+def control(command: str, text: str | None = None, *, address: str = "tcp://127.0.0.1:5564") -> int:
+    """Ask a running `emocast live --control ADDRESS` for something.
+
+    Parameters
+    ----------
+    command
+        `status`, `pause`, `resume`, `mark` or `shutdown`.
+    text
+        With `mark`: the note for the feed and the recording.
+    address
+        Of its control socket.
+    """
+    from tools.control import control
+
+    return control(command, text, address=address)
+
+
 @keys.command(name="server")
 def keys_server(*, force: bool = False) -> int:
     """Make the publisher's pair of keys.

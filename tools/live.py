@@ -14,6 +14,8 @@ from stream.clock import MonotonicClock
 from stream.config import FeedConfig, LiveConfig, SessionConfig, window_scheme
 from stream.delivery import Delivery
 from stream.device_offsets import stored_offset
+from stream.feed.control import Control
+from stream.feed.control_desk import Newest
 from stream.feed.messages import Estimate, Event
 from stream.feed.publisher import Feed
 from stream.feed.sinks import JsonlSink, Sink
@@ -72,6 +74,9 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
             outlets.append(JsonlSink(files.feed))
         if not quiet:
             outlets.append(LineSink(sys.stdout, kinds=(Estimate, Event), line=line_of))
+        newest = Newest()
+        if devices.control is not None:
+            outlets.append(newest)
         outlet = life.enter_context(Feed(outlets, delivery=Delivery.DROP_OLDEST))
         witnesses: list[Callable[[SourceInfo], AbstractContextManager[Witness]]] = []
         if preview is not None:
@@ -85,6 +90,8 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
             media, bundles, outlet.publish, session, delivery=Delivery.DROP_OLDEST, clock=source.clock,
             engines=runs_on, witness=partial(_together, witnesses) if witnesses else None, scored=key.scored,
         )  # fmt: skip
+        if devices.control is not None:
+            life.enter_context(Control(devices.control, line, newest))
         with suppress(KeyboardInterrupt):  # that is how a live session ends; its `end` is published
             line.run()
     for failure in outlet.failures:

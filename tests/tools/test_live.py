@@ -176,3 +176,22 @@ def test_what_cannot_be_is_one_line(arguments: list[str], text: str, capsys: pyt
     assert error.startswith("emocast: ")
     assert text in error
     assert error.count("\n") == 1
+
+
+def test_a_running_session_is_paused_marked_and_ended_from_outside(
+    short: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"ipc://{short}/control"
+    with live_on(short, clip, "--control", address) as (line, _, _):
+        line.estimate(has_face)
+        assert run(["control", "pause", "--address", address]) == 0
+        line.event("paused")
+        line.first(lambda message: isinstance(message, Status) and message.drops.get("hops", 0) > 2)
+        assert run(["control", "mark", "she laughs", "--address", address]) == 0
+        assert line.event("mark").text == "she laughs"
+        assert run(["control", "resume", "--address", address]) == 0
+        line.event("resumed")
+        line.estimate(has_face)
+        assert run(["control", "shutdown", "--address", address]) == 0
+        line.event("end")
+    assert "pause: paused" in capsys.readouterr().out
