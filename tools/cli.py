@@ -450,21 +450,21 @@ def dashboard(
 
 
 @app.command
-def hub(*addresses: str, address: str = DEFAULT_ADDRESS, insecure: bool = False) -> int:
+def hub(*addresses: str, bind: str = "tcp://127.0.0.1:5565", insecure: bool = False) -> int:
     """Pass several publishers' streams on through one address.
 
     Parameters
     ----------
     addresses
         Of the publishers.
-    address
+    bind
         Where to publish all of them.
     insecure
         Allow addresses other than loopback without keys.
     """
     from tools.hub import hub
 
-    return hub(addresses, address=address, insecure=insecure)
+    return hub(addresses, address=bind, insecure=insecure)
 
 
 @app.command
