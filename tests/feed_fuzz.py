@@ -7,7 +7,6 @@ import random
 import socket
 import struct
 import sys
-from contextlib import suppress
 
 AT_ONCE = 100  # frames of one connection, so that most are over before the door takes offence
 FLOOD_FROM = "127.0.0.9"  # who is cut off is kept out by address
@@ -81,16 +80,21 @@ def knock(address: tuple[str, int], source: str, rnd: random.Random) -> int:
     elif kind == 4 and rnd.random() < 0.1:
         source, frames = FLOOD_FROM, [frame(b"\1" + rnd.randbytes(900)) for _ in range(200)]
     n_sent = 0
-    with suppress(OSError), socket.create_connection(address, timeout=5, source_address=(source, 0)) as peer:
-        if kind > 3:
-            shake_hands(peer)
-        for first in range(0, len(frames), 10):
-            peer.sendall(opening + b"".join(frames[first : first + 10]))
-            opening, n_sent = b"", n_sent + len(frames[first : first + 10])
-        if rnd.random() < 0.5:
-            peer.shutdown(socket.SHUT_WR)
-            peer.settimeout(0.02)  # read a little of what comes, then leave
-            peer.recv(4096)
+    try:
+        with socket.create_connection(address, timeout=5, source_address=(source, 0)) as peer:
+            if kind > 3:
+                shake_hands(peer)
+            for first in range(0, len(frames), 10):
+                peer.sendall(opening + b"".join(frames[first : first + 10]))
+                opening, n_sent = b"", n_sent + len(frames[first : first + 10])
+            if rnd.random() < 0.5:
+                peer.shutdown(socket.SHUT_WR)
+                peer.settimeout(0.02)  # read a little of what comes, then leave
+                peer.recv(4096)
+    except ConnectionRefusedError:  # there is no feed (any more)
+        raise
+    except OSError:  # cut off
+        pass
     return n_sent
 
 

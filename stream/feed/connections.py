@@ -37,6 +37,8 @@ def shut_down(handle: int, expected: Ends) -> bool:
     # ZeroMQ may have closed it just now, and the handle be another's: it is looked at again right before
     with contextlib.suppress(OSError), _borrowed(handle) as connection:
         if _ends(connection) == expected:
+            # a reset, not a farewell: the peer is told at once though it has yet to be let send the rest
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.shutdown(socket.SHUT_RDWR)
             return True
     return False

@@ -21,7 +21,7 @@ from stream.feed.zap import DOMAIN, ZAP_ADDRESS, Zap
 MAX_CONNECTIONS = 512  # or half of the files that this process may open, where that is less
 MAX_SUBSCRIBED = 8192  # bytes of subscriptions, with 16 for each, that one connection may send in its life
 AT_ONCE, A_SECOND = 16_384, 1_024  # bytes on the wire: handshake and subscriptions; heartbeats take 50 a second
-LOOK_S = 0.02  # between looks at what the connections have sent
+LOOK_S = 0.005  # between looks at what the connections have sent
 OUT_S = 1.0  # until somebody at the address of a peer that was cut off may connect again
 MAX_OUT = 1024  # addresses that are remembered for that time
 HANDSHAKE_MS = 3_000  # until a peer that does not speak ZeroMQ is dropped

@@ -140,7 +140,10 @@ class ZmqSink:
         return {
             zmq.XPUB_VERBOSE: 1,  # every subscription arrives, also to a prefix that others have
             zmq.SNDHWM: self._subscriber_queue,
-            zmq.RCVHWM: 16,  # a peer that subscribes without end waits for us, not we for it
+            # Where a peer hangs up while its queue is full and a PING waits in it, libzmq 4.3.5 aborts the process: so
+            # no queue is ever full. What may lie in one is bounded by the door, and by how little the kernel takes in.
+            zmq.RCVHWM: 0,
+            zmq.RCVBUF: 2048,
             zmq.LINGER: round(CLOSE_S * 1000),
             zmq.MAXMSGSIZE: 1024,  # subscribers send nothing longer than a topic
             zmq.IPV6: int("[" in self.address),

@@ -27,6 +27,11 @@ from tools.keys import make_client, make_server
 
 ROOT = Path(__file__).parents[2]
 
+# libzmq 4.3.5 has been seen to abort the process that is attacked, and with it all tests after these.
+pytestmark = pytest.mark.skipif(
+    "EMOCAST_FUZZ" not in os.environ, reason="attacks the process; EMOCAST_FUZZ=20000 runs it"
+)
+
 
 @contextmanager
 def connected(address: str, source: str = "127.0.0.1") -> Iterator[socket.socket]:
@@ -45,6 +50,15 @@ def is_closed(peer: socket.socket) -> bool:
     return True
 
 
+def is_turned_away(address: str, source: str) -> bool:
+    """Whether who connects from there is cut off, as early as in the call that connects."""
+    try:
+        with connected(address, source) as peer:
+            return is_closed(peer)
+    except ConnectionError:
+        return True
+
+
 def door_of(sink: ZmqSink) -> Door:
     assert sink.door is not None
     return sink.door
@@ -57,8 +71,7 @@ def test_connections_beyond_the_bound_are_cut_off_and_those_before_stay() -> Non
         with connected(address) as a, connected(address) as b, connected(address) as c:
             for peer in (a, b, c):
                 assert peer.recv(10)[:1] == b"\xff"  # greeted
-            with connected(address, "127.0.0.2") as fourth:
-                assert is_closed(fourth)
+            assert is_turned_away(address, "127.0.0.2")
             until(lambda: door.n_cut == 1)
             c.close()
             until(lambda: door.n_refused == 2)  # the fourth and the third never became subscribers
@@ -82,8 +95,7 @@ def test_who_subscribes_without_end_is_cut_off_logged_and_kept_out_for_a_while(
             peer.sendall(b"".join(map(frame, topics)))
             assert is_closed(peer)
         until(lambda: door_of(sink).n_cut == 1)
-        with connected(sink.address, "127.0.0.2") as again:
-            assert is_closed(again)
+        assert is_turned_away(sink.address, "127.0.0.2")
         with joined(sink) as elsewhere:
             feed.publish(estimate(1, 5.0))
             assert receive(elsewhere).t == 5.0
