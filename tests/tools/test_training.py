@@ -40,7 +40,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.splitlines()[0].split() == ["recipe", "corpora", "makes"]
     names = [line.split()[0] for line in printed.splitlines()[1:] if not line.startswith(" ")]
     assert names == [
-        "default", "emodal-matched", "bilinear-features", "bilinear-faces",
+        "default", "default-int8", "emodal-matched", "bilinear-features", "bilinear-faces",
         "icanet", "skeleton", "emodal", "bilinear", "temporal",
     ]  # fmt: skip
     assert run(["train", "--list"]) == run(["train"]) == 0
