@@ -26,16 +26,17 @@ def command(name: bytes, body: bytes) -> bytes:
     return frame(bytes([len(name)]) + name + body, flags=4)
 
 
-READY = command(b"READY", b"\x0bSocket-Type" + struct.pack(">I", 3) + b"SUB")
+def ready(kind: bytes) -> bytes:
+    return command(b"READY", b"\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind)
 
 
-def shake_hands(peer: socket.socket) -> bool:
-    """Whether the publisher took us for a subscriber; what is sent before its answer would be a fault."""
-    peer.sendall(greeting(b"NULL") + READY)
+def shake_hands(peer: socket.socket, kind: bytes = b"SUB", expected: bytes = b"XPUB") -> bool:
+    """Whether the other end took us for a socket of this kind; what is sent before its answer would be a fault."""
+    peer.sendall(greeting(b"NULL") + ready(kind))
     answer = b""
-    while b"XPUB" not in answer and (more := peer.recv(4096)):
+    while expected not in answer and (more := peer.recv(4096)):
         answer += more
-    return b"XPUB" in answer
+    return expected in answer
 
 
 def subscription(rnd: random.Random) -> bytes:

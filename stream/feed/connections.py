@@ -5,6 +5,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
+import zmq
+
 Ends = tuple[object, object]  # the names of both ends, which tell one connection from any other
 _TCP_INFO_RECEIVED = 128  # bytes into Linux's tcp_info, where the count of received bytes lies
 
@@ -15,6 +17,14 @@ def ends_of(handle: int) -> Ends | None:
         with _borrowed(handle) as connection:
             return _ends(connection)
     except OSError:
+        return None
+
+
+def handle_of(frame: zmq.Frame) -> int | None:
+    """The handle of the connection that a frame came on; None where it came from this process."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
         return None
 
 

@@ -1,66 +1,65 @@
-"""Control of a running session: requests and replies in JSON, on a socket that only this machine reaches.
+"""Control of a running session: requests and replies in JSON, on a socket for this machine or for those with a key.
 
 One request is one JSON object, answered by one JSON object with the same `id`: see `stream.feed.control_messages`.
 Whoever may connect may pause and end the session, so the socket is off unless asked for.
 """
 
 import contextlib
-import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 import zmq
 
+from stream.feed.connections import Ends, ends_of, handle_of
 from stream.feed.control_desk import Controlled, Desk, Newest
+from stream.feed.control_messages import refusal
+from stream.feed.door import Door
+from stream.feed.keys import ServerKeys
 from stream.feed.security import FeedError, check_address
 from stream.feed.sinks import TCP_KEEP_ALIVE
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5564"
 MAX_BYTES = 4096  # of a frame; ZeroMQ cuts off who sends more
-BURST, RATE_HZ = 20, 20.0  # requests answered at once, and each second; what is more waits, in the end at its sender
-QUEUE_SIZE = 16  # requests, and replies, that wait for each client
+BURST, RATE_HZ = 20, 5.0  # requests of one connection done at once, and each second; what is more is refused
+MAX_CONNECTIONS = 64
+AT_ONCE, A_SECOND = 16_384, 1_024  # bytes of one connection; who sends more is cut off
+QUEUE_SIZE = 200  # replies that wait for each client
 MAX_FRAMES = 3
 CLOSE_S = 0.5  # longest wait for the last replies to be delivered
+BUSY = f"busy: {BURST} requests at once and {RATE_HZ:.0f} a second are done for one client; ask again later"
 
 
 class Control:
     """Answers requests on a ROUTER socket of its own thread; used with `with`, around the running session.
 
-    Any number of clients may ask. A flood waits in its senders: each client has its turn, a fixed number of requests a
-    second is answered, and a client that does not read its replies loses them.
+    Any number of clients may ask. A flood is refused, each client by its own count, and one that goes on is cut off; a
+    client that does not read its replies loses them.
 
     Args:
-        address: Where to listen; loopback, or a path of this machine.
+        address: Where to listen: loopback, a path of this machine, or with keys anywhere.
         session: What is controlled.
         newest: What its feed said last.
-        options: Socket options set before it binds, those of a key for example.
-        insecure: Whether any address but loopback is allowed: only where `options` keep strangers out.
+        keys: Encrypts, and lets only clients with an authorised key in.
 
     Attributes:
         address: Once open, the real endpoint.
+        door: Once open, counts who was refused and who was cut off.
 
     Raises:
         FeedError: If the address is malformed or not allowed.
     """
 
-    def __init__(
-        self,
-        address: str,
-        session: Controlled,
-        newest: Newest,
-        *,
-        options: Mapping[int, int | bytes] | None = None,
-        insecure: bool = False,
-    ) -> None:
-        self.address = check_address(address, insecure=insecure)
+    def __init__(self, address: str, session: Controlled, newest: Newest, *, keys: ServerKeys | None = None) -> None:
+        self.address = check_address(address, insecure=False, encrypted=keys is not None)
+        self.door: Door | None = None
         self._desk = Desk(session, newest)
-        self._options = options or {}
-        self._allowance = Allowance(BURST, RATE_HZ)
+        self._keys = keys
+        self._allowances: dict[int, tuple[Ends, Allowance]] = {}  # by handle
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -72,17 +71,21 @@ class Control:
         """
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
-        own = {
+        options = {
             zmq.MAXMSGSIZE: MAX_BYTES,
-            zmq.RCVHWM: QUEUE_SIZE,
+            zmq.RCVHWM: 0,  # see `stream.feed.sinks`: no incoming queue may fill up, the door bounds what lies in it
             zmq.SNDHWM: QUEUE_SIZE,
             zmq.LINGER: round(CLOSE_S * 1000),
             zmq.IPV6: int("[" in self.address),
             **TCP_KEEP_ALIVE,
         }
-        for option, value in {**own, **self._options}.items():
+        for option, value in options.items():
             self._socket.set(option, value)
         try:
+            self.door = Door(
+                self._socket, self._context, keys=self._keys, max_connections=MAX_CONNECTIONS,
+                at_once=AT_ONCE, a_second=A_SECOND,
+            )  # fmt: skip
             self._socket.bind(self.address)
         except zmq.ZMQError as error:
             self._close()
@@ -103,51 +106,59 @@ class Control:
         self._thread.join()
 
     def _run(self) -> None:
+        poller = zmq.Poller()
+        for waited_for in (self._woken, self._socket):
+            poller.register(waited_for, zmq.POLLIN)
         try:
             while not self._closing.is_set():
-                self._wait()
-                if self._allowance.left() >= 1.0 and (frames := self._receive()):
-                    self._allowance.spend()
+                poller.poll()
+                if frames := self._receive():
                     self._reply(frames)
         finally:
             self._close()
             self._wake.close()
             self._woken.close()
 
-    def _wait(self) -> None:
-        # Who asks too much is not read meanwhile: its requests wait in its own queue, and others have their turn.
-        poller = zmq.Poller()
-        poller.register(self._woken, zmq.POLLIN)
-        wait_s = self._allowance.until_next_s()
-        if not wait_s:
-            poller.register(self._socket, zmq.POLLIN)
-        poller.poll(math.ceil(wait_s * 1000) if wait_s else None)
-
-    def _receive(self) -> list[bytes]:
+    def _receive(self) -> list[zmq.Frame]:
         # who it is, perhaps an empty frame, the request; of what is more no frame is kept
-        frames: list[bytes] = []
+        frames: list[zmq.Frame] = []
         with contextlib.suppress(zmq.Again):
-            frames.append(self._socket.recv(zmq.NOBLOCK))
+            frames.append(self._socket.recv(zmq.NOBLOCK, copy=False))
             while self._socket.get(zmq.RCVMORE):
-                frame = self._socket.recv()
+                frame = self._socket.recv(copy=False)
                 if len(frames) <= MAX_FRAMES:
                     frames.append(frame)
         return frames
 
-    def _reply(self, frames: Sequence[bytes]) -> None:
-        *envelope, payload = frames[:MAX_FRAMES]
+    def _reply(self, frames: Sequence[zmq.Frame]) -> None:
+        *envelope, payload = [frame.bytes for frame in frames[:MAX_FRAMES]]
         well_formed = len(envelope) == 1 or (len(envelope) == 2 and envelope[1] == b"")
-        answer = self._desk.answer(payload if well_formed and len(frames) <= MAX_FRAMES else b"")
+        if not self._is_allowed(frames[-1]):
+            answer = refusal(BUSY)
+        else:
+            answer = self._desk.answer(payload if well_formed and len(frames) <= MAX_FRAMES else b"")
         with contextlib.suppress(zmq.Again):
             self._socket.send_multipart([*envelope, answer], zmq.NOBLOCK)
 
+    def _is_allowed(self, frame: zmq.Frame) -> bool:
+        handle = handle_of(frame)
+        ends = None if handle is None else ends_of(handle)
+        if handle is None or ends is None:  # in this process, or gone already
+            return True
+        known = self._allowances.get(handle)
+        if known is None or known[0] != ends:  # the handle is another connection's now
+            known = self._allowances[handle] = (ends, Allowance(BURST, RATE_HZ))
+        return known[1].spend()
+
     def _close(self) -> None:
+        if self.door is not None:
+            self.door.close()
         self._socket.close()
         self._context.term()  # waits for LINGER
 
 
 class Allowance:
-    """How many requests may be answered now: a burst, then so many each second.
+    """How many requests may be done now: a burst, then so many each second.
 
     Args:
         burst: At once, after a pause.
@@ -159,17 +170,12 @@ class Allowance:
         self._burst, self._rate_hz, self._now = burst, rate_hz, now
         self._left, self._at_s = float(burst), now()
 
-    def left(self) -> float:
-        """How many may be answered now; a part of one is none."""
+    def spend(self) -> bool:
+        """Whether one more may be answered now, which then counts."""
         now_s = self._now()
         self._left = min(self._burst, self._left + (now_s - self._at_s) * self._rate_hz)
         self._at_s = now_s
-        return self._left
-
-    def until_next_s(self) -> float:
-        """Seconds until one may be answered; 0 where that is now."""
-        return max(0.0, (1.0 - self.left()) / self._rate_hz)
-
-    def spend(self) -> None:
-        """One is answered."""
+        if self._left < 1.0:
+            return False
         self._left -= 1.0
+        return True

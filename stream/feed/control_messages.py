@@ -99,6 +99,11 @@ def decode_reply(payload: bytes) -> Reply:
     return _REPLY.decode(payload)
 
 
+def refusal(error: str) -> bytes:
+    """The reply to a request that was not even looked at."""
+    return msgspec.json.encode(Reply(error=error))
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of a request and of a reply, under these names."""
     (request, reply), definitions = msgspec.json.schema_components([Request, Reply])

@@ -13,14 +13,16 @@ import time
 
 import zmq
 
-from stream.feed.connections import Ends, Pace, ends_of, n_received, peer_of, shut_down
+from stream.feed.connections import Ends, Pace, ends_of, handle_of, n_received, peer_of, shut_down
 from stream.feed.keys import ServerKeys
 from stream.feed.security import FeedError
 from stream.feed.zap import DOMAIN, ZAP_ADDRESS, Zap
 
 MAX_CONNECTIONS = 512  # or half of the files that this process may open, where that is less
 MAX_SUBSCRIBED = 8192  # bytes of subscriptions, with 16 for each, that one connection may send in its life
-AT_ONCE, A_SECOND = 16_384, 1_024  # bytes on the wire: handshake and subscriptions; heartbeats take 50 a second
+# Bytes on the wire: a handshake and all subscriptions of a life, then a subscriber's heartbeats, should it send such.
+# Parts of a message that never ends are not seen here, and cost at this pace 2 kB a second and connection.
+AT_ONCE, A_SECOND = 16_384, 64
 LOOK_S = 0.005  # between looks at what the connections have sent, but at least
 LOOK_SHARE = 20  # times as long as a look takes: 200 connections take about a millisecond
 OUT_S = 1.0  # until somebody at the address of a peer that was cut off may connect again
@@ -44,6 +46,8 @@ class Door:
         context: Its context; with keys, no other door with keys may be in it.
         keys: Encrypts, and lets only authorised clients in; None lets everybody in.
         max_connections: Those beyond are cut off as they come.
+        at_once: Bytes that one connection may send at once.
+        a_second: Bytes that it may send each second, in the long run.
 
     Attributes:
         n_refused: Connections that never came to be one: an unknown key, none, or what is not ZeroMQ.
@@ -60,16 +64,20 @@ class Door:
         *,
         keys: ServerKeys | None = None,
         max_connections: int | None = None,
+        at_once: int = AT_ONCE,
+        a_second: int = A_SECOND,
     ) -> None:
         self.n_refused = 0
         self.n_cut = 0
         self._watched = watched
         self._max_connections = max_connections or _connections_allowed()
+        self._at_once, self._a_second = at_once, a_second
         self._connections: dict[int, Pace] = {}  # by handle; the door's thread
         self._subscribed: dict[int, tuple[Ends, int]] = {}  # by handle: bytes; the socket's thread
         self._out: dict[str, float] = {}  # address to when it may connect again
+        self._gone: dict[int, Ends] = {}  # by handle: the last one that was cut off
         self._told_s, self._n_untold = -TELL_S, 0
-        self._telling = threading.Lock()  # both threads cut off
+        self._cutting = threading.Lock()  # both threads cut off
         self._zap = None if keys is None else Zap(keys)
         self._questions = None if keys is None else _zap_socket(context)
         watched.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
@@ -89,7 +97,7 @@ class Door:
 
         The thread that reads the socket calls.
         """
-        handle = _handle_of(frame)
+        handle = handle_of(frame)
         ends = None if handle is None else ends_of(handle)
         if handle is None or ends is None:  # in this process, or gone already
             return True
@@ -157,7 +165,8 @@ class Door:
         ends, now_s = ends_of(handle), time.monotonic()
         if ends is None:
             return
-        self._connections[handle] = Pace(ends, at_once=AT_ONCE, a_second=A_SECOND, now_s=now_s)
+        self._gone.pop(handle, None)
+        self._connections[handle] = Pace(ends, at_once=self._at_once, a_second=self._a_second, now_s=now_s)
         if len(self._connections) > self._max_connections:
             self._cut(handle, ends, f"there are {self._max_connections} connections already")
         elif now_s < self._out.get(peer_of(ends), 0.0):
@@ -170,15 +179,18 @@ class Door:
                 self._cut(handle, pace.ends, "it sends without end")
 
     def _cut(self, handle: int, ends: Ends, why: str) -> None:
-        if len(self._out) >= MAX_OUT:
-            self._out.clear()
-        self._out[peer_of(ends)] = time.monotonic() + OUT_S
-        if shut_down(handle, ends):
+        with self._cutting:
+            if self._gone.get(handle) == ends or not shut_down(handle, ends):
+                return
+            self._gone[handle] = ends
             self.n_cut += 1
-            self._tell(f"cut off {peer_of(ends) or 'a connection on this machine'}: {why}")
+            if len(self._out) >= MAX_OUT:
+                self._out.clear()
+            self._out[peer_of(ends)] = time.monotonic() + OUT_S
+        self._tell(f"cut off {peer_of(ends) or 'a connection on this machine'}: {why}")
 
     def _tell(self, line: str) -> None:
-        with self._telling:
+        with self._cutting:
             if time.monotonic() - self._told_s < TELL_S:  # who knocks without end does not fill the log
                 self._n_untold += 1
                 return
@@ -204,10 +216,3 @@ def _connections_allowed() -> int:
         return MAX_CONNECTIONS
     n_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if n_files == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, n_files // 2))
-
-
-def _handle_of(frame: zmq.Frame) -> int | None:
-    try:
-        return int(frame.get(zmq.SRCFD))
-    except zmq.ZMQError:
-        return None
