@@ -2,7 +2,8 @@
 
 import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import jsonschema
 import msgspec
@@ -16,6 +17,7 @@ from stream.feed.messages import (
     Estimate,
     Event,
     Message,
+    Reason,
     Session,
     Status,
     WindowNote,
@@ -49,6 +51,12 @@ GOLDEN = (
     '{"type":"event","v":1,"stream":"clip.mp4","seq":1,"t":9.9,"stamp":"2026-01-31T12:00:09.900Z","kind":"end",'
     '"text":"the end","person":null,"totals":{"frames":248.0}}',
 )
+
+RELEASED = [
+    pytest.param(line, id=f"{file.stem}-{number}")
+    for file in sorted((Path(__file__).parent / "golden").glob("v1-*.jsonl"))
+    for number, line in enumerate(file.read_text().splitlines(), 1)
+]
 
 number = st.floats(allow_nan=False, allow_infinity=False)
 fraction = st.floats(0, 1)
@@ -122,6 +130,39 @@ def test_golden_lines_decode_and_are_written_the_same_again(line: str) -> None:
     assert encode(message).decode() == line
     assert decode(encode(message, "msgpack")) == message
     VALIDATOR.validate(json.loads(line))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("line", RELEASED)
+def test_what_releases_published_still_decodes_and_says_the_same(line: str, codec: str) -> None:
+    published = json.loads(line)
+    VALIDATOR.validate(published)
+    read = json.loads if codec == "json" else msgspec.msgpack.decode
+    message = decode(line.encode() if codec == "json" else msgspec.msgpack.encode(published))
+    assert _known(read(encode(message, codec)), published) == published
+    assert decode(encode(message, codec)) == message
+
+
+def test_what_the_first_release_published_has_every_kind_and_every_reason() -> None:
+    first = [json.loads(str(line.values[0])) for line in RELEASED if str(line.id).startswith("v1-0.1.0-")]
+    assert {message["type"] for message in first} == {"session", "estimate", "status", "event"}
+    estimates = [message for message in first if message["type"] == "estimate"]
+    assert {estimate["reason"] for estimate in estimates} == {None, *get_args(Reason)}
+    assert {estimate["person"] for estimate in estimates} == {0, 1, 2}
+    assert {type(estimate["box"]) for estimate in estimates} == {type(None), list}
+    voices = {note["voice"] for estimate in estimates for note in estimate["windows"]}
+    assert voices == {"present", "silence", "gap", "no_track", "shared"}
+
+
+def _known(sent: Any, published: Any) -> Any:
+    """What was sent, without the fields that were added since something was published."""
+    match sent, published:
+        case dict(), dict():
+            return {name: _known(part, published[name]) for name, part in sent.items() if name in published}
+        case list(), list():
+            return [_known(part, before) for part, before in zip(sent, published, strict=True)]
+        case _:
+            return sent
 
 
 def test_a_status_from_before_its_engine_was_told_still_decodes() -> None:
