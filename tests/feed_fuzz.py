@@ -1,6 +1,7 @@
-"""A hostile peer of the feed, without ZeroMQ: python -m tests.feed_fuzz PORT N_FRAMES SEED [SOURCE_ADDRESS]
+"""A hostile peer of the feed or its control, without ZeroMQ: python -m tests.feed_fuzz PORT N_FRAMES SEED [SUB|DEALER]
 
-Sends malformed frames, subscriptions and connections to a socket on this machine, and prints how many frames it sent.
+Sends malformed frames, subscriptions or requests, and connections to a socket on this machine, and prints how many
+frames it sent.
 """
 
 import random
@@ -9,7 +10,9 @@ import struct
 import sys
 
 AT_ONCE = 100  # frames of one connection, so that most are over before the door takes offence
-FLOOD_FROM = "127.0.0.9"  # who is cut off is kept out by address
+N_SOURCES = 250  # who is cut off is kept out by address for a while, so that it comes from many
+ATTACKED = {b"SUB": b"XPUB", b"DEALER": b"ROUTER"}
+REQUESTS = (b"{}", b'{"command": "status"}', b'{"command": "pause"}', b'{"command": "mark", "text": 1}', b"[" * 2000)
 
 
 def greeting(mechanism: bytes) -> bytes:
@@ -44,6 +47,10 @@ def subscription(rnd: random.Random) -> bytes:
     return frame(rnd.choice((b"\0", b"\1")) + topic)
 
 
+def request(rnd: random.Random) -> bytes:
+    return rnd.choice((frame(b"", flags=1), b"")) + frame(rnd.choice((*REQUESTS, rnd.randbytes(rnd.randrange(60)))))
+
+
 def malformed(rnd: random.Random) -> bytes:
     body = rnd.randbytes(rnd.randrange(40))
     return rnd.choice(
@@ -59,16 +66,16 @@ def malformed(rnd: random.Random) -> bytes:
     )
 
 
-def frames_of_a_peer(rnd: random.Random) -> list[bytes]:
-    """After a handshake: mostly subscriptions, since a frame that is malformed ends the connection."""
-    share = rnd.choice((0.0, 0.02, 0.5))
-    return [(malformed if rnd.random() < share else subscription)(rnd) for _ in range(AT_ONCE)]
+def frames_of_a_peer(rnd: random.Random, kind: bytes) -> list[bytes]:
+    """After a handshake: mostly what it expects, since a frame that is malformed ends the connection."""
+    share, formed = rnd.choice((0.0, 0.02, 0.5)), subscription if kind == b"SUB" else request
+    return [(malformed if rnd.random() < share else formed)(rnd) for _ in range(AT_ONCE)]
 
 
-def knock(address: tuple[str, int], source: str, rnd: random.Random) -> int:
-    """One connection; returns the frames that were sent on it."""
+def knock(address: tuple[str, int], rnd: random.Random, mine: bytes = b"SUB") -> int:
+    """One connection; returns the frames that were sent on it, none where it was not let in."""
     kind = rnd.randrange(7)
-    opening, frames = b"", frames_of_a_peer(rnd)
+    opening, frames = b"", frames_of_a_peer(rnd, mine)
     if kind == 0:
         frames = [rnd.randbytes(rnd.randrange(1, 2_000))]
     elif kind == 1:
@@ -79,12 +86,12 @@ def knock(address: tuple[str, int], source: str, rnd: random.Random) -> int:
     elif kind == 3:
         opening = rnd.choice((b"\1\0", b"\xff" + bytes(8) + b"\x7f\1\2\0\0"))  # protocols before the third
     elif kind == 4 and rnd.random() < 0.1:
-        source, frames = FLOOD_FROM, [frame(b"\1" + rnd.randbytes(900)) for _ in range(200)]
-    n_sent = 0
+        frames = [frame(b"\1" + rnd.randbytes(900)) for _ in range(200)]
+    n_sent, source = 0, f"127.0.1.{rnd.randrange(N_SOURCES) + 1}"
     try:
         with socket.create_connection(address, timeout=5, source_address=(source, 0)) as peer:
-            if kind > 3:
-                shake_hands(peer)
+            if kind > 3 and not shake_hands(peer, mine, ATTACKED[mine]):
+                return 0
             for first in range(0, len(frames), 10):
                 peer.sendall(opening + b"".join(frames[first : first + 10]))
                 opening, n_sent = b"", n_sent + len(frames[first : first + 10])
@@ -99,10 +106,10 @@ def knock(address: tuple[str, int], source: str, rnd: random.Random) -> int:
     return n_sent
 
 
-def main(port: str, n_frames: str, seed: str, source: str = "127.0.0.1") -> None:
+def main(port: str, n_frames: str, seed: str, kind: str = "SUB") -> None:
     rnd, n_sent, n_connections = random.Random(int(seed)), 0, 0
     while n_sent < int(n_frames):
-        n_sent += knock(("127.0.0.1", int(port)), source, rnd)
+        n_sent += knock(("127.0.0.1", int(port)), rnd, kind.encode())
         n_connections += 1
     print(f"{n_sent} frames on {n_connections} connections")
 

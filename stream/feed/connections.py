@@ -3,7 +3,8 @@
 import contextlib
 import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import zmq
 
@@ -60,27 +61,28 @@ def peer_of(ends: Ends) -> str:
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
-class Pace:
-    """How much a connection may still send: so much at once, and then so much a second.
+class Allowance:
+    """How much of something is allowed now: so much at once, and then so much a second.
 
     Args:
-        ends: The connection.
-        at_once: Bytes.
-        a_second: Bytes.
-        now_s: Monotonic seconds.
+        at_once: After a pause.
+        a_second: In the long run.
+        now: Monotonic seconds.
     """
 
-    def __init__(self, ends: Ends, *, at_once: int, a_second: int, now_s: float) -> None:
-        self.ends = ends
-        self._at_once, self._a_second = at_once, a_second
-        self._left, self._n_seen, self._seen_s = float(at_once), 0, now_s
+    def __init__(self, at_once: float, a_second: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._at_once, self._a_second, self._now = at_once, a_second, now
+        self._left, self._at_s = at_once, now()
 
-    def is_kept(self, n_bytes: int, now_s: float) -> bool:
-        """Whether a connection that has sent so many bytes in all is within its bounds."""
-        gained = (now_s - self._seen_s) * self._a_second
-        self._left = min(float(self._at_once), self._left + gained) - (n_bytes - self._n_seen)
-        self._n_seen, self._seen_s = n_bytes, now_s
-        return self._left >= 0
+    def spend(self, amount: float = 1.0) -> bool:
+        """Whether so much more is allowed now, which then counts."""
+        now_s = self._now()
+        self._left = min(self._at_once, self._left + (now_s - self._at_s) * self._a_second)
+        self._at_s = now_s
+        if self._left < amount:
+            return False
+        self._left -= amount
+        return True
 
 
 @contextlib.contextmanager

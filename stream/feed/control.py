@@ -8,14 +8,13 @@ import contextlib
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import zmq
 
-from stream.feed.connections import Ends, ends_of, handle_of
+from stream.feed.connections import Allowance, Ends, ends_of, handle_of
 from stream.feed.control_desk import Controlled, Desk, Newest
 from stream.feed.control_messages import refusal
 from stream.feed.door import Door
@@ -155,27 +154,3 @@ class Control:
             self.door.close()
         self._socket.close()
         self._context.term()  # waits for LINGER
-
-
-class Allowance:
-    """How many requests may be done now: a burst, then so many each second.
-
-    Args:
-        burst: At once, after a pause.
-        rate_hz: Each second.
-        now: Monotonic seconds.
-    """
-
-    def __init__(self, burst: int, rate_hz: float, now: Callable[[], float] = time.monotonic) -> None:
-        self._burst, self._rate_hz, self._now = burst, rate_hz, now
-        self._left, self._at_s = float(burst), now()
-
-    def spend(self) -> bool:
-        """Whether one more may be answered now, which then counts."""
-        now_s = self._now()
-        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._rate_hz)
-        self._at_s = now_s
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True

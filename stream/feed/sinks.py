@@ -17,7 +17,7 @@ from typing import Protocol
 
 import zmq
 
-from stream.feed.door import Door
+from stream.feed.door import AT_A_TIME, Door
 from stream.feed.keys import ServerKeys
 from stream.feed.late_joiners import Frames, LateJoiners
 from stream.feed.messages import CODECS, Message, encode, topic_of
@@ -126,7 +126,9 @@ class ZmqSink:
         for option, value in self._options().items():
             self._socket.set(option, value)
         try:
-            self.door = Door(self._socket, self._context, keys=self._keys)
+            # One door alone can stand in a context that others share.
+            at_a_time = AT_A_TIME if self._shared is None else None
+            self.door = Door(self._socket, self._context, keys=self._keys, at_a_time=at_a_time)
             self._socket.bind(self.address)
         except zmq.ZMQError as error:
             self.close()
@@ -140,8 +142,9 @@ class ZmqSink:
         return {
             zmq.XPUB_VERBOSE: 1,  # every subscription arrives, also to a prefix that others have
             zmq.SNDHWM: self._subscriber_queue,
-            # Where a peer hangs up while its queue is full and a PING waits in it, libzmq 4.3.5 aborts the process: so
-            # no queue is ever full. What may lie in one is bounded by the door, and by how little the kernel takes in.
+            # Where a peer hangs up while its queue is full and a PING waits in it, libzmq 4.3.5 aborts the process (its
+            # issues 4364 and 4841): so no queue is ever full. What may lie in one is bounded by the door, and by how
+            # little the kernel takes in.
             zmq.RCVHWM: 0,
             zmq.RCVBUF: 2048,
             zmq.LINGER: round(CLOSE_S * 1000),
@@ -178,6 +181,8 @@ class ZmqSink:
                 self._socket.send_multipart(frames, zmq.NOBLOCK)
             self._joined.clear()
             self._repeat_due, self._repeated_s = None, time.monotonic()
+        assert self.door is not None
+        self.door.attended()
         return self._repeat_due
 
     def _subscriptions(self) -> list[bytes]:

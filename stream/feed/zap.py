@@ -56,16 +56,18 @@ class Zap:
     """Answers ZeroMQ's questions; one thread uses it.
 
     Args:
-        keys: Of the publisher, with the folder of clients.
+        keys: Of the publisher, with the folder of clients; None lets everybody in.
     """
 
-    def __init__(self, keys: ServerKeys) -> None:
-        self._authorised = Authorised(keys.authorised)
+    def __init__(self, keys: ServerKeys | None) -> None:
+        self._authorised = None if keys is None else Authorised(keys.authorised)
 
     def answer(self, question: Sequence[bytes]) -> tuple[list[bytes], str | None]:
         """The reply to a question, and who is refused and why, or None where the client is let in."""
         version, request, domain, address, _, mechanism, *credentials = question
-        if (version, domain, mechanism, len(credentials)) != (b"1.0", DOMAIN, b"CURVE", 1):
+        if self._authorised is None and (version, mechanism) == (b"1.0", b"NULL"):
+            return _reply(request, b"200", b"OK"), None
+        if (version, domain, mechanism, len(credentials)) != (b"1.0", DOMAIN, b"CURVE", 1) or not self._authorised:
             return _reply(request, b"400", b"expected a CURVE key"), f"{address.decode()}: it has no key"
         key = z85.encode(credentials[0])
         name = self._authorised.name_of(key)
@@ -73,6 +75,10 @@ class Zap:
             told = f"{address.decode()}: its key {key[:8].decode()}... is none of those authorised"
             return _reply(request, b"400", b"not authorised"), told
         return _reply(request, b"200", b"OK", name.encode()), None
+
+    def put_off(self, question: Sequence[bytes]) -> list[bytes]:
+        """The reply that lets a client try again: from an error, ZeroMQ's clients never come back."""
+        return _reply(question[1], b"300", b"try again")
 
 
 def _reply(request: bytes, code: bytes, text: bytes, user: bytes = b"") -> list[bytes]:

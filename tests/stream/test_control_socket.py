@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from stream.feed.control import AT_ONCE, BURST, BUSY, MAX_BYTES, Allowance, Control
+from stream.feed.control import AT_ONCE, BURST, BUSY, MAX_BYTES, Control
 from stream.feed.control_desk import Newest
 from stream.feed.control_messages import Reply, decode_reply
 from stream.feed.keys import load_client_keys, load_server_keys
@@ -152,15 +152,3 @@ def test_addresses_that_cannot_be_had_are_one_line() -> None:
         Control(control.address, Noting(), Newest()),
     ):
         pass
-
-
-def test_an_allowance_is_a_burst_and_then_a_rate() -> None:
-    now_s = 0.0
-    allowance = Allowance(3, 4.0, now=lambda: now_s)
-    assert [allowance.spend() for _ in range(4)] == [True, True, True, False]
-    now_s = 0.125
-    assert not allowance.spend()
-    now_s = 0.25
-    assert [allowance.spend() for _ in range(2)] == [True, False]
-    now_s = 100.0
-    assert [allowance.spend() for _ in range(4)] == [True, True, True, False]
