@@ -8,13 +8,14 @@ import contextlib
 import os
 import socket
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import zmq
 
-from stream.feed.connections import Allowance, Ends, ends_of, handle_of
+from stream.feed.connections import Allowance
 from stream.feed.control_desk import Controlled, Desk, Newest
 from stream.feed.control_messages import refusal
 from stream.feed.door import Door
@@ -26,6 +27,7 @@ DEFAULT_ADDRESS = "tcp://127.0.0.1:5564"
 MAX_BYTES = 4096  # of a frame; ZeroMQ cuts off who sends more
 BURST, RATE_HZ = 20, 5.0  # requests of one connection done at once, and each second; what is more is refused
 MAX_CONNECTIONS = 64
+MAX_KNOWN = 1024  # clients whose requests are counted
 AT_ONCE, A_SECOND = 16_384, 1_024  # bytes of one connection; who sends more is cut off
 QUEUE_SIZE = 200  # replies that wait for each client
 MAX_FRAMES = 3
@@ -58,7 +60,7 @@ class Control:
         self.door: Door | None = None
         self._desk = Desk(session, newest)
         self._keys = keys
-        self._allowances: dict[int, tuple[Ends, Allowance]] = {}  # by handle
+        self._allowances: OrderedDict[bytes, Allowance] = OrderedDict()  # longest unheard of first
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -118,36 +120,35 @@ class Control:
             self._wake.close()
             self._woken.close()
 
-    def _receive(self) -> list[zmq.Frame]:
+    def _receive(self) -> list[bytes]:
         # who it is, perhaps an empty frame, the request; of what is more no frame is kept
-        frames: list[zmq.Frame] = []
+        frames: list[bytes] = []
         with contextlib.suppress(zmq.Again):
-            frames.append(self._socket.recv(zmq.NOBLOCK, copy=False))
+            frames.append(self._socket.recv(zmq.NOBLOCK))
             while self._socket.get(zmq.RCVMORE):
-                frame = self._socket.recv(copy=False)
+                frame = self._socket.recv()
                 if len(frames) <= MAX_FRAMES:
                     frames.append(frame)
         return frames
 
-    def _reply(self, frames: Sequence[zmq.Frame]) -> None:
-        *envelope, payload = [frame.bytes for frame in frames[:MAX_FRAMES]]
+    def _reply(self, frames: Sequence[bytes]) -> None:
+        *envelope, payload = frames[:MAX_FRAMES]
         well_formed = len(envelope) == 1 or (len(envelope) == 2 and envelope[1] == b"")
-        if not self._is_allowed(frames[-1]):
+        if not self._is_allowed(frames[0]):
             answer = refusal(BUSY)
         else:
             answer = self._desk.answer(payload if well_formed and len(frames) <= MAX_FRAMES else b"")
         with contextlib.suppress(zmq.Again):
             self._socket.send_multipart([*envelope, answer], zmq.NOBLOCK)
 
-    def _is_allowed(self, frame: zmq.Frame) -> bool:
-        handle = handle_of(frame)
-        ends = None if handle is None else ends_of(handle)
-        if handle is None or ends is None:  # in this process, or gone already
-            return True
-        known = self._allowances.get(handle)
-        if known is None or known[0] != ends:  # the handle is another connection's now
-            known = self._allowances[handle] = (ends, Allowance(BURST, RATE_HZ))
-        return known[1].spend()
+    def _is_allowed(self, client: bytes) -> bool:
+        # By the name that its connection has: whoever comes anew gets a new count, and none of somebody gone.
+        if client not in self._allowances:
+            self._allowances[client] = Allowance(BURST, RATE_HZ)
+            if len(self._allowances) > MAX_KNOWN:
+                self._allowances.popitem(last=False)
+        self._allowances.move_to_end(client)
+        return self._allowances[client].spend()
 
     def _close(self) -> None:
         if self.door is not None:
