@@ -132,10 +132,9 @@ class Lane:
         self._next_segment += 1
         return hop
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether the hop after the last one is due already."""
-        return self._assembler.is_due(self._next_segment)
+    def is_due(self, segment: int) -> bool:
+        """Whether a later segment is complete already, as `WindowAssembler.is_due`."""
+        return self._assembler.is_due(segment)
 
     def leave_out(self, hop: Hop) -> None:
         """Do not score a hop; who has left is forgotten all the same."""

@@ -6,8 +6,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
+import msgspec
+
 from engines.bundle import Bundle
 from engines.select import Engines
+from stream.account import Account
 from stream.aggregation import Aggregate
 from stream.assembly import Hop
 from stream.clock import Clock, MonotonicClock
@@ -16,13 +19,14 @@ from stream.delivery import Delivery
 from stream.ensemble import Ensemble
 from stream.feed.messages import Message
 from stream.feed.publisher import utc_now
+from stream.hop_choice import HopChoice, LeftOut
 from stream.lane import BLOCK_NS, Lane
 from stream.meters import Meters
-from stream.notes import end_message, estimate_message, event_message, session_message, status_message
-from stream.perception.seen import PersonEvent, SeenFaces
+from stream.notes import end_message, estimate_message, event_message, seconds, session_message
+from stream.perception.seen import PersonEvent
 from stream.perception.views import Perception
 from stream.records import RATE_HZ, AudioBlock, Score, SourceEvent, SourceInfo, VideoFrame
-from stream.rings import AudioRing, FrameRing
+from stream.rings import FrameRing
 from stream.scoring import WindowScorer
 from stream.source import Source, Witness
 from stream.windows import NS_PER_S, sample_index
@@ -31,6 +35,7 @@ from stream.works import Works
 STATUS_S = 1.0
 N_FRAMES = 64  # captured frames that wait for perception
 N_LIVE_FRAMES = 4  # in a live session: what waits longer is older than what is published may be
+HOLD_S = 0.2  # between two looks at the clock while a replay stands still
 STALL_S = 0.05  # without a new frame for so long, perception passes on how far the source has come
 
 
@@ -81,8 +86,8 @@ class Session:
         self._engines, self._owns_engines = engines or engines_of(config), engines is None
         for bundle in bundles:  # an engine that cannot be had is refused before anything is opened
             self._engines.choose(bundle)
-        self._make_witness, self._plan, self._scored = witness, left_out, scored
-        self._paused = False
+        self._choice = HopChoice(self._lane.scheme.segment_ns, delivery=delivery, plan=left_out)
+        self._make_witness, self._scored = witness, scored
         self._began_ns, self._reached_ns = self._clock.now_ns(), 0
         self._witness: Witness | None = None
         self._source_events: deque[SourceEvent] = deque()
@@ -106,8 +111,8 @@ class Session:
             works = Works(stop=source.stop, abort=self._abort, interrupted=lambda: self._end("interrupted"))
             with works.running(self._capture, lambda: self._perceive(perception)):
                 for hop in self._hops():
-                    if self._is_left_out(hop):
-                        self._leave_out(hop)
+                    if (why := self._choice.why_not(hop.segment, self._lane.is_due)) is not None:
+                        self._leave_out(hop, why)
                     else:
                         self._conclude(hop, self._score(scorers, hop))
             return self._end()
@@ -119,10 +124,27 @@ class Session:
     def stop(self) -> None:
         """End the stream in order, as when its source ends. Any thread may call."""
         self._source.stop()
+        self._choice.release()
 
     def pause(self, paused: bool) -> None:
-        """Leave out every hop until told otherwise; devices are read on, and status is told. Any thread may call."""
-        self._paused = paused
+        """Score nothing until told otherwise; status is told. Any thread may call.
+
+        A live session (`drop_oldest`) reads its devices on and leaves out every hop. A replay stands still.
+        """
+        self._choice.pause(paused)
+
+    def set_hop(self, hop_s: float) -> None:
+        """Score one segment each so many seconds, and say so in a new session message. Any thread may call.
+
+        Raises:
+            ValueError: If that is no whole number of the recogniser's segments, or too many.
+        """
+        self._choice.set_hop(hop_s)
+
+    @property
+    def hop_s(self) -> float:
+        """Seconds between the hops that are scored."""
+        return self._choice.hop_s
 
     def now_ns(self) -> int:
         """Media time of now. Any thread may call."""
@@ -199,22 +221,16 @@ class Session:
 
     def _hops(self) -> Iterator[Hop]:
         while (hop := self._lane.next_hop(self._report_if_due)) is not None:
+            while self._choice.holds(HOLD_S):
+                self._report_if_due()
             yield hop
 
-    def _is_left_out(self, hop: Hop) -> bool:
-        # Live, the newest counts: what is overtaken before it is scored would only make the next one older.
-        if self._plan is not None:
-            return hop.segment in self._plan
-        if self._paused:
-            return True
-        return self._delivery is Delivery.DROP_OLDEST and self._lane.is_behind
-
-    def _leave_out(self, hop: Hop) -> None:
+    def _leave_out(self, hop: Hop, why: LeftOut) -> None:
         end_ns = self._lane.scheme.segment_bounds(hop.segment)[1]
         for lane in self._lanes[1:]:
             lane.catch_up(end_ns, None, self._report_if_due)
         self._lane.leave_out(hop)
-        self.meters.count("left out")
+        self.meters.count(why)
         if self._witness is not None:
             self._witness.note("left_out_segment", hop.segment)
         self._tell(hop, end_ns)
@@ -245,6 +261,7 @@ class Session:
         self._reached_ns = end_ns
         self._tell_source_events(end_ns)
         self._tell_engine()
+        self._tell_hop()
         for event in hop.events:
             self._publish_message(event_message(event, self._name))
 
@@ -259,12 +276,13 @@ class Session:
         for lane in self._lanes:
             lane.prepare(info, delivery=self._delivery, awaited_ns=awaited_ns)
         self._audio = [lane.audio for lane in self._lanes if lane.audio is not None]
+        self._account = Account(self._name, self._source, self.meters, self._frames, self._lanes)
         self._began_ns = self._clock.now_ns()
         self._reached_ns = 0
 
     def _announce(self, info: SourceInfo) -> None:
         self._runs_on = self._engines.state(self._lane.bundle)
-        opening = session_message(
+        self._opening = session_message(
             info,
             self._ensemble,
             self._config,
@@ -273,10 +291,11 @@ class Session:
             session=uuid.uuid4().hex,
             origin=utc_now(),
         )
-        self._publish_message(opening)
+        self._publish_message(self._opening)
         self._report()
 
     def _abort(self) -> None:
+        self._choice.release()
         for ring in (self._frames, *(ring for lane in self._lanes for ring in (lane.seen, lane.audio))):
             if ring is not None:
                 ring.abort()
@@ -291,50 +310,26 @@ class Session:
             changed = SourceEvent(t_ns=self._reached_ns, kind="engine", text=": ".join(self._runs_on))
             self._publish_message(event_message(changed, self._name))
 
+    def _tell_hop(self) -> None:
+        hop_s = self.hop_s
+        if hop_s != self._opening.hop_s:
+            self._opening = msgspec.structs.replace(self._opening, t=seconds(self._reached_ns), hop_s=hop_s)
+            self._publish_message(self._opening)
+            changed = SourceEvent(t_ns=self._reached_ns, kind="hop", text=f"an estimate each {hop_s:g} s")
+            self._publish_message(event_message(changed, self._name))
+
     def _report_if_due(self) -> None:
         if self._delivery is Delivery.DROP_OLDEST:
             self._tell_source_events(None)  # a lost device must not wait for the hop that it holds up
+            self._tell_hop()
         if self.meters.due(STATUS_S):
             self._report()
 
     def _report(self) -> None:
-        status = status_message(
-            self._name,
-            self._reached_ns,
-            self.meters,
-            persons=len(self._lane.present),
-            drops=self._drops(),
-            audio_gap_s=self._audio[0].n_gap / RATE_HZ if self._audio else 0.0,
-            engine=self._runs_on,
-            health=self._source.health(),
-        )
-        self._publish_message(status)
-
-    def _drops(self) -> dict[str, int]:
-        # Of all recognisers together: what any of them lost is told.
-        queues: dict[str, Sequence[FrameRing | SeenFaces | AudioRing | None]] = {
-            "frames": [self._frames],
-            "faces": [lane.seen for lane in self._lanes],
-            "audio_samples": [lane.audio for lane in self._lanes],
-        }
-        there = {name: [ring for ring in rings if ring is not None] for name, rings in queues.items()}
-        drops = {name: sum(ring.n_dropped for ring in rings) for name, rings in there.items() if rings}
-        if self._source.health().left_out:
-            drops["device_items"] = self._source.health().left_out
-        if n_left_out := self.meters.total("left out"):
-            drops["hops"] = n_left_out
-        return drops
+        self._publish_message(self._account.status(self._reached_ns, self._runs_on))
 
     def _end(self, why: str = "the source has ended") -> dict[str, float]:
         self._tell_source_events(None)
-        totals = {
-            "media_s": round(self._reached_ns / NS_PER_S, 6),
-            "frames": self.meters.total("frames"),
-            "analysed_frames": self.meters.total("analysed"),
-            "hops": self.meters.total("hops"),
-            "estimates": self.meters.total("labelled") + self.meters.total("abstained"),
-            "abstained": self.meters.total("abstained"),
-            **{f"dropped_{name}": n for name, n in self._drops().items()},
-        }
+        totals = self._account.totals(self._reached_ns)
         self._publish_message(end_message(self._name, self._reached_ns, why, totals))
         return totals

@@ -69,8 +69,12 @@ def record_session(
     bundles: Sequence[Bundle] = (BUNDLE,),
     config: SessionConfig | None = None,
     before: Callable[[Message], None] = lambda message: None,
+    steer: Callable[[Session, Message], None] = lambda session, message: None,
 ) -> dict[str, float]:
-    """Analyse a source and record it; returns the session's totals. `before` is called before each message goes."""
+    """Analyse a source and record it; returns the session's totals.
+
+    Before each message goes, `before` and `steer` are called, on the scoring thread.
+    """
     files, config = new_files(path), config or SessionConfig(engine="onnx")
 
     def witness(info: SourceInfo) -> Recorder:
@@ -83,6 +87,7 @@ def record_session(
 
         def publish(message: Message) -> None:
             before(message)
+            steer(session, message)
             feed.publish(message)
 
         session = Session(source, bundles, publish, config, delivery=delivery, witness=witness)

@@ -474,9 +474,9 @@ def control(command: str, text: str | None = None, *, address: str = "tcp://127.
     Parameters
     ----------
     command
-        `status`, `pause`, `resume`, `mark` or `shutdown`.
+        `status`, `pause`, `resume`, `set-hop`, `mark` or `shutdown`.
     text
-        With `mark`: the note for the feed and the recording.
+        With `mark`: the note for the feed and the recording. With `set-hop`: seconds between estimates.
     address
         Of its control socket.
     """

@@ -1,6 +1,7 @@
 """`emocast control`: ask something of a running session."""
 
 import contextlib
+import math
 import uuid
 
 import msgspec
@@ -12,16 +13,17 @@ from stream.feed.security import FeedError, check_address
 from tools.errors import DONE
 from tools.watch import render
 
-COMMANDS = ("status", "pause", "resume", "mark", "shutdown")
+COMMANDS = {"status": None, "pause": None, "resume": None, "set-hop": "hop_s", "mark": "text", "shutdown": None}
+TAKES = {"text": "a text", "hop_s": "a number of seconds"}
 WAIT_S = 3.0
 
 
 def control(command: str, text: str | None = None, *, address: str = DEFAULT_ADDRESS) -> int:
-    """Ask a running session for its status, to pause, resume or end, or to note a mark in its feed.
+    """Ask something of a running session: see `stream.feed.control_messages`.
 
     Args:
         command: One of `COMMANDS`.
-        text: Of a `mark`.
+        text: What it takes: the note of a `mark`, the seconds of `set-hop`.
         address: Of the session's control.
 
     Returns:
@@ -49,10 +51,21 @@ def request_of(command: str, text: str | None) -> Request:
     """
     if command not in COMMANDS:
         raise ValueError(f"expected a command of {', '.join(COMMANDS)}, got {command!r}")
-    if (command == "mark") is not bool(text):
-        raise ValueError(f"expected a text with mark and with nothing else, got {command} {text or 'without one'}")
-    asked = {"command": command, "id": uuid.uuid4().hex, **({"text": text} if text else {})}
+    field = COMMANDS[command]
+    if (field is not None) is not bool(text):
+        wanted = "nothing" if field is None else TAKES[field]
+        raise ValueError(f"expected {wanted} after {command}, got {text or 'nothing'}")
+    asked: dict[str, object] = {"command": command.replace("-", "_"), "id": uuid.uuid4().hex}
+    if field is not None:
+        asked[field] = _number(text) if field == "hop_s" else text
     return decode_request(msgspec.json.encode(asked))
+
+
+def _number(text: str | None) -> float:
+    with contextlib.suppress(ValueError, TypeError):
+        if math.isfinite(number := float(text or "")):
+            return number
+    raise ValueError(f"expected a number of seconds after set-hop, got {text!r}")
 
 
 def ask(request: Request, address: str, *, wait_s: float = WAIT_S) -> Reply:

@@ -79,8 +79,10 @@ class Arrivals:
         if session.stream in self._sessions:
             _remember(self._began_here, session.stream, None)
         _remember(self._sessions, session.stream, session.session)
+        # A session that has been said anew, with another hop, began before that was stamped.
+        since = session.origin if session.seq else session.stamp
         for topic, (_, stamp) in tuple(self._newest.items()):
-            if topic.split("/")[1] == session.stream and stamp < session.stamp:
+            if topic.split("/")[1] == session.stream and stamp < since:
                 del self._newest[topic]
 
 

@@ -5,14 +5,27 @@ from typing import Protocol
 import msgspec
 import zmq
 
-from stream.feed.control_messages import AskStatus, Mark, Pause, Reply, Request, Resume, Shutdown, decode_request
+from stream.feed.control_messages import (
+    AskStatus,
+    Mark,
+    Pause,
+    Reply,
+    Request,
+    Resume,
+    SetHop,
+    Shutdown,
+    decode_request,
+)
 from stream.feed.messages import Message, Session, Status
 from stream.records import SourceEvent
 from stream.windows import NS_PER_S
 
 
 class Controlled(Protocol):
-    """A session as its control sees it. Any thread may call; nothing of it waits."""
+    """A session as its control sees it. Any thread may call; nothing of it waits.
+
+    Each call may raise `ValueError` where it cannot do what is asked; the text is one line for who asked.
+    """
 
     def tell(self, event: SourceEvent) -> None:
         """Publish an event."""
@@ -21,7 +34,10 @@ class Controlled(Protocol):
         """End the stream in order."""
 
     def pause(self, paused: bool) -> None:
-        """Leave out every hop, or no longer."""
+        """Score nothing, or go on."""
+
+    def set_hop(self, hop_s: float) -> None:
+        """Score one hop each so many seconds."""
 
     def now_ns(self) -> int:
         """Media time of now."""
@@ -71,16 +87,19 @@ class Desk:
 
     def answer(self, payload: bytes) -> bytes:
         """The reply to a request as it came, also where that is no request."""
+        request: Request | None = None
+        error: str | None = None
+        t_ns = self._session.now_ns()
         try:
             request = decode_request(payload)
-        except ValueError as error:
-            return msgspec.json.encode(Reply(error=str(error), paused=self._paused))
-        t_ns = self._session.now_ns()
-        self._do(request, t_ns)
+            self._do(request, t_ns)
+        except ValueError as refused:
+            error = str(refused)
         asked = isinstance(request, AskStatus)
         return msgspec.json.encode(
             Reply(
-                id=request.id,
+                id="" if request is None else request.id,
+                error=error,
                 t=t_ns / NS_PER_S,
                 paused=self._paused,
                 session=self._newest.session if asked else None,
@@ -93,9 +112,11 @@ class Desk:
             case Pause() | Resume():
                 paused = isinstance(request, Pause)
                 if paused != self._paused:
-                    self._paused = paused
                     self._session.pause(paused)
+                    self._paused = paused
                     self._tell(t_ns, *(("paused", "no estimates until resumed") if paused else ("resumed", "goes on")))
+            case SetHop():
+                self._session.set_hop(request.hop_s)
             case Mark():
                 self._tell(t_ns, "mark", request.text)
             case Shutdown():

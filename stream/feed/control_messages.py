@@ -39,6 +39,12 @@ class Resume(_Request, frozen=True, kw_only=True, tag="resume"):
     """Publish estimates again."""
 
 
+class SetHop(_Request, frozen=True, kw_only=True, tag="set_hop"):
+    """Publish estimates less often or more often: every so many seconds, a whole number of the shortest hop."""
+
+    hop_s: Annotated[float, Meta(gt=0)]
+
+
 class Mark(_Request, frozen=True, kw_only=True, tag="mark"):
     """Put a note into the feed as an event `mark`, and so into the recording."""
 
@@ -49,7 +55,7 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
     """End the session in order, as when its source ends."""
 
 
-Request = AskStatus | Pause | Resume | Mark | Shutdown
+Request = AskStatus | Pause | Resume | SetHop | Mark | Shutdown
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,14 +21,15 @@ class LateJoiners:
     def keep(self, message: Message, frames: Frames) -> None:
         """Take note of a message that was sent as `frames`."""
         newest = self._streams.get(message.stream)
-        if newest is None or isinstance(message, Session):
+        # One session may say anew what it is: with another hop it says all the same of the same persons.
+        if newest is None or (isinstance(message, Session) and newest.session_id != message.session):
             newest = self._streams[message.stream] = _Newest()
         self._streams.move_to_end(message.stream)
         if len(self._streams) > MAX_STREAMS:
             self._streams.popitem(last=False)
         match message:
             case Session():
-                newest.session = frames
+                newest.session, newest.session_id = frames, message.session
             case Status():
                 newest.status = frames
             case Estimate():
@@ -50,6 +51,7 @@ class LateJoiners:
 @dataclass
 class _Newest:
     session: Frames | None = None
+    session_id: str | None = None
     status: Frames | None = None
     end: Frames | None = None
     persons: OrderedDict[int, tuple[float, Frames]] = field(default_factory=OrderedDict)

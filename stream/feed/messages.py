@@ -43,17 +43,17 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Session(_Message, frozen=True, kw_only=True, tag="session"):
-    """Topic `session/<stream>`: at the start, and to each late joiner.
+    """Topic `session/<stream>`: at the start, to each late joiner, and again where the hop was changed meanwhile.
 
     Attributes:
-        session: Unique id of this run of the stream; changes when a publisher restarts.
+        session: Unique id of this run of the stream; changes when a publisher restarts, and with nothing else.
         origin: Wall clock of t = 0, UTC, RFC 3339 with milliseconds.
         labels: Order of the labels.
         recogniser: Name of the bundle.
         bundle: First 16 hexadecimal digits of the bundle's SHA-256.
         engine: Backend that runs its graphs.
         hop_s: Seconds between estimates.
-        n_segments: How many segments an estimate sums over.
+        n_segments: Over how many segments, each as long as the first hop, an estimate sums what was scored.
         alignment: `centered` or `causal`.
         seed: Seed of the window draws.
         source: The source, for a person.
@@ -133,7 +133,8 @@ class Status(_Message, frozen=True, kw_only=True, tag="status"):
         analysed_rate_hz: Frames that perception analysed.
         hop_rate_hz: Hops that were scored.
         persons: Persons tracked now.
-        drops: Queue name to all that it dropped so far; `hops` were left out because newer ones were due.
+        drops: Queue name to all that it dropped so far; `hops` were left out because newer ones were due, and
+            not because somebody asked for a pause or fewer of them.
         overruns: Audio blocks that the device lost so far.
         audio_gap_s: Seconds of audio that were never captured so far.
         engine_ms: p50 and p99 of scoring one hop; null before the first.

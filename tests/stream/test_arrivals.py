@@ -41,6 +41,21 @@ def test_streams_begin_anew_each_for_itself() -> None:
     assert arrivals.n_lost == {"estimate/a/1": 4}
 
 
+def test_a_session_that_is_said_anew_neither_loses_nor_repeats_what_came_before_it() -> None:
+    """Somebody joins, hears an estimate, then the session said anew; the repeats that were meant for them follow."""
+    arrivals = Arrivals()
+    anew = session(session="1", origin="T1", seq=1, stamp="T6", hop_s=0.5)
+    heard = [estimate(1, seq=5, stamp="T5"), anew]
+    assert [take(arrivals, message) for message in heard] == heard
+    assert [take(arrivals, message) for message in (anew, heard[0])] == [None, None]
+    assert take(arrivals, estimate(1, seq=6, stamp="T7")) is not None
+    assert take(arrivals, session(session="1", origin="T1", seq=3, stamp="T8")) is not None
+    assert arrivals.n_lost == {"session/a": 1}
+    for message in (session(session="2", origin="T8a", seq=1, stamp="T9"), estimate(1, seq=0, stamp="T9")):
+        assert take(arrivals, message) == message
+    assert arrivals.n_lost == {"session/a": 1}
+
+
 @pytest.mark.parametrize(
     ("stamp", "late_s"),
     [

@@ -18,6 +18,7 @@ class Noting:
     def __init__(self) -> None:
         self.events: list[SourceEvent] = []
         self.paused: list[bool] = []
+        self.hops_s: list[float] = []
         self.n_stops = 0
 
     def tell(self, event: SourceEvent) -> None:
@@ -28,6 +29,11 @@ class Noting:
 
     def pause(self, paused: bool) -> None:
         self.paused.append(paused)
+
+    def set_hop(self, hop_s: float) -> None:
+        if hop_s == 0.3:
+            raise ValueError("the nearest is 0.25")
+        self.hops_s.append(hop_s)
 
     def now_ns(self) -> int:
         return 12_500_000_000
@@ -54,6 +60,15 @@ def test_pausing_twice_is_pausing_once() -> None:
     assert [answer(desk, command=command).paused for command in asked] == [True, True, True, False, False]
     assert noting.paused == [True, False]
     assert [kind for kind, _ in noting.told()] == ["paused", "resumed"]
+
+
+def test_a_hop_is_set_or_refused_in_the_words_of_the_session() -> None:
+    noting = Noting()
+    desk = Desk(noting, Newest())
+    assert answer(desk, command="set_hop", hop_s=0.5) == Reply(t=12.5)
+    assert answer(desk, command="set_hop", hop_s=1) == Reply(t=12.5)
+    assert answer(desk, command="set_hop", hop_s=0.3, id="x") == Reply(id="x", t=12.5, error="the nearest is 0.25")
+    assert noting.hops_s == [0.5, 1.0]
 
 
 def test_shutdown_is_told_and_then_done() -> None:
@@ -85,6 +100,11 @@ def test_status_is_what_the_feed_said_last() -> None:
         (b'"mark"', "Expected `object`, got `str`"),
         (b"{}", "missing required field `command`"),
         (b'{"command": "hop", "hop_s": 1}', "Invalid value 'hop'"),
+        (b'{"command": "set_hop"}', "missing required field `hop_s`"),
+        (b'{"command": "set_hop", "hop_s": 0}', "Expected `float` > 0"),
+        (b'{"command": "set_hop", "hop_s": "0.5"}', "Expected `float`, got `str`"),
+        (b'{"command": "set_hop", "hop_s": NaN}', "malformed"),
+        (b'{"command": "set_hop", "hop_s": 1e999}', "out of range"),
         (b'{"command": "mark"}', "missing required field `text`"),
         (b'{"command": "mark", "text": ""}', "Expected `str` of length >= 1"),
         (b'{"command": "mark", "text": "' + b"x" * 501 + b'"}', "Expected `str` of length <= 500"),
@@ -108,6 +128,6 @@ def test_what_is_no_request_is_refused_and_nothing_is_done(payload: bytes, text:
 def test_the_schema_names_every_command() -> None:
     defined = schema()["$defs"]
     commands = set(defined["request"]["discriminator"]["mapping"])
-    assert commands == {"status", "pause", "resume", "mark", "shutdown"}
+    assert commands == {"status", "pause", "resume", "set_hop", "mark", "shutdown"}
     assert defined["Mark"]["additionalProperties"] is False
     assert defined["reply"]["$ref"] == "#/$defs/Reply"

@@ -2,11 +2,7 @@
 
 from stream.feed.late_joiners import GONE_S, MAX_PERSONS, MAX_STREAMS, LateJoiners
 from stream.feed.messages import Message, encode, topic_of
-from tests.feeds import (
-    estimate,
-    session,
-    status,
-)
+from tests.feeds import estimate, session, status
 
 
 def frames_of(message: Message) -> tuple[bytes, bytes]:
@@ -45,3 +41,14 @@ def test_what_is_kept_for_late_joiners_is_bounded() -> None:
     for k in range(500):
         joiners.keep(status(stream=f"s{k}"), frames_of(status(stream=f"s{k}")))
     assert kept(joiners, b"") == [f"status/s{k}" for k in range(500 - MAX_STREAMS, 500)]
+
+
+def test_a_session_that_is_said_anew_keeps_what_is_known_of_its_persons_and_another_does_not() -> None:
+    joiners = LateJoiners()
+    for message in (session(session="1"), status(), estimate(1), session(session="1", seq=1, hop_s=0.5)):
+        joiners.keep(message, frames_of(message))
+    assert kept(joiners, b"") == ["session/a", "status/a", "estimate/a/1"]
+    assert b'"hop_s":0.5' in joiners.frames([b"session"])[0][1]
+    restarted = session(session="2")
+    joiners.keep(restarted, frames_of(restarted))
+    assert kept(joiners, b"") == ["session/a"]

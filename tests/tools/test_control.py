@@ -4,7 +4,7 @@ import pytest
 
 from stream.feed.control import Control
 from stream.feed.control_desk import Newest
-from stream.feed.control_messages import AskStatus, Mark, Pause, Resume, Shutdown
+from stream.feed.control_messages import AskStatus, Mark, Pause, Resume, SetHop, Shutdown
 from stream.feed.publisher import Feed
 from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
@@ -21,6 +21,8 @@ def test_it_asks_and_says_what_came(capsys: pytest.CaptureFixture[str]) -> None:
     with Control(ANY, noting, newest) as there:
         for command in ("pause", "status", "shutdown"):
             assert control(command, address=there.address) == 0
+        with pytest.raises(FeedError, match=r"the session at tcp:.* refused: the nearest is 0\.25"):
+            control("set-hop", "0.3", address=there.address)
         assert control("mark", "she smiles", address=there.address) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "    12.50 s  pause: paused"
@@ -32,17 +34,25 @@ def test_it_asks_and_says_what_came(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_each_command_is_a_request_of_its_own() -> None:
-    requests = [request_of(command, "a note" if command == "mark" else None) for command in COMMANDS]
-    assert [type(request) for request in requests] == [AskStatus, Pause, Resume, Mark, Shutdown]
+    texts = {"mark": "a note", "set-hop": "0.5"}
+    requests = [request_of(command, texts.get(command)) for command in COMMANDS]
+    assert [type(request) for request in requests] == [AskStatus, Pause, Resume, SetHop, Mark, Shutdown]
+    assert isinstance(requests[3], SetHop)
+    assert requests[3].hop_s == 0.5
     assert len({request.id for request in requests}) == len(COMMANDS)
 
 
 @pytest.mark.parametrize(
     ("command", "text", "expected"),
     [
-        ("hop", None, "expected a command of status, pause, resume, mark, shutdown, got 'hop'"),
-        ("mark", None, "expected a text with mark and with nothing else, got mark without one"),
-        ("pause", "now", "expected a text with mark and with nothing else, got pause now"),
+        ("hop", None, "expected a command of status, pause, resume, set-hop, mark, shutdown, got 'hop'"),
+        ("mark", None, "expected a text after mark, got nothing"),
+        ("mark", "", "expected a text after mark, got nothing"),
+        ("pause", "now", "expected nothing after pause, got now"),
+        ("set-hop", None, "expected a number of seconds after set-hop, got nothing"),
+        ("set-hop", "fast", "expected a number of seconds after set-hop, got 'fast'"),
+        ("set-hop", "inf", "expected a number of seconds after set-hop, got 'inf'"),
+        ("set-hop", "-1", "Expected `float` > 0"),
         ("mark", "x" * 501, "Expected `str` of length <= 500"),
     ],
 )

@@ -20,6 +20,7 @@ from stream.recording.files import RecordingError, files_of
 from stream.recording.source import RecordedSource
 from stream.recording.tape import Item, complete_ns
 from stream.records import AudioBlock, VideoFrame
+from stream.session import Session
 from stream.sources.media import MediaSource, Speed
 from tests.media_files import truncate
 from tests.recordings import record, record_session
@@ -114,6 +115,21 @@ def test_the_segments_that_a_slow_live_session_left_out_are_left_out_again(
     assert verify(tmp_path / "slow.mkv") == 0
     n = 12 - len(decisions.left_out_segments)
     assert f"{n} of {n} estimates are identical" in capsys.readouterr().out
+
+
+def test_the_segments_that_somebody_asked_to_leave_out_are_left_out_again(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def steer(session: Session, message: Message) -> None:
+        if isinstance(message, Estimate):
+            session.set_hop({0.75: 0.5, 2.25: 0.25}.get(message.span[1], session.hop_s))
+
+    totals = record_session(tmp_path / "set.mkv", MediaSource(str(clip), speed=Speed.MAX), steer=steer)
+    assert (totals["hops"], totals["left_out_hops"]) == (9, 3)
+    decisions = RecordedSource(tmp_path / "set.mkv", speed=Speed.MAX).decisions
+    assert decisions.left_out_segments == {3, 5, 7}
+    assert verify(tmp_path / "set.mkv") == 0
+    assert capsys.readouterr().out == "set.mkv: 9 of 9 estimates are identical at max speed\n"
 
 
 def test_the_pictures_that_a_live_session_dropped_are_left_out(
