@@ -21,7 +21,7 @@ class OnnxEngine:
     """One graph in one ONNX Runtime session; `run` copies nothing on purpose, its outputs are fresh arrays.
 
     OpenVINO 2026.4 is no backend: it ran the float32 graphs in 1.0 to 1.1 times the time, with bfloat16 inside in 0.6,
-    where `default-int8` takes 0.3 to 0.4 in ONNX Runtime, and 1.1 to 1.2 times that in OpenVINO.
+    where `default-int8` takes 0.3 (face) to 0.45 (voice) in ONNX Runtime, and 1.1 to 1.2 times that in OpenVINO.
     Inputs and outputs are not bound ahead: bound ones took 0.97 to 1.00 of an encoder's time, and belong to nobody.
     Checking feeds is 2 of the 14 microseconds that the smallest graph takes.
 
