@@ -1,5 +1,7 @@
 """The programs that the protocol's page prints run as they stand there: late, with losses, a restart, and silence."""
 
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -8,11 +10,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream.delivery import Delivery
+from stream.feed.arrivals import Arrivals
 from stream.feed.control import Control
 from stream.feed.control_desk import Newest
 from stream.feed.messages import Message, encode, topic_of
@@ -142,6 +148,26 @@ def test_the_pages_subscriber_joins_late_counts_losses_and_outlives_a_restart(tm
             assert printed() == "event/a end over {'hops': 4.0}\n"
             feed.publish(status(stream="b"))
             assert printed() == "stale b\n"  # and not a, which has been silent for longer
+
+
+numbered = {"seq": st.integers(0, 4), "stamp": st.sampled_from("123456789")}
+heard = st.lists(
+    st.builds(session, session=st.sampled_from("xyz"), origin=st.sampled_from("123456789"), **numbered)
+    | st.builds(estimate, st.integers(1, 2), **numbered)
+    | st.builds(status, stream=st.sampled_from(["a", "b"]), **numbered),
+    max_size=12,
+)
+
+
+@given(heard)
+def test_the_pages_subscriber_counts_as_ours_does(messages: list[Message]) -> None:
+    ours, page = Arrivals(), dict[str, Any]()
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(SUBSCRIBER.split("socket = zmq")[0], page)  # what it defines, without its loop
+        for message in messages:
+            before, is_new = sum(ours.n_lost.values()), ours.is_new(message)
+            lost = page["lost_before"](topic_of(message), json.loads(encode(message)))
+            assert lost == (sum(ours.n_lost.values()) - before if is_new else None)
 
 
 @contextmanager
