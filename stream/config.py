@@ -124,7 +124,9 @@ class LiveConfig:
         record_lossless: Keep pictures and samples bit by bit, so that `emocast replay --verify` can repeat the session.
         preview: Show the picture with boxes, labels and rates.
         chaos: Faults to inject, `camera-loss@10s+3s,drift=200ppm` for example.
-        control: Address on loopback where `emocast control` is listened to, tcp://127.0.0.1:5564 for example.
+        control: Address where `emocast control` is listened to, tcp://127.0.0.1:5564 for example; any but loopback
+            needs `keys`.
+        record_folder: Where recordings go that `emocast control record` asks for; unset is the current folder.
     """
 
     camera: str = "0"
@@ -143,6 +145,7 @@ class LiveConfig:
     preview: bool = False
     chaos: str | None = None
     control: str | None = None
+    record_folder: Path | None = None
 
     def __post_init__(self) -> None:
         if self.camera == "none" and self.microphone == "none":
@@ -151,6 +154,8 @@ class LiveConfig:
             raise ValueError(f"name: expected letters, digits, '.', '_' and '-', got {self.name!r}")
         if self.record_lossless and self.record is None:
             raise ValueError("record_lossless: expected --record FILE.mkv too, it says where to")
+        if self.record_folder is not None and self.control is None:
+            raise ValueError("record_folder: expected --control ADDRESS too, recordings there are asked for by control")
 
 
 def window_scheme(bundle: Bundle, alignment: Alignment | None) -> WindowScheme:

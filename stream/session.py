@@ -60,6 +60,7 @@ class Session:
         scored: Sees what the first recogniser gave each person at each hop, uncorrected; on the scoring thread.
 
     Attributes:
+        choice: Which hops are scored, and whether the stream stands still; any thread may change that.
         meters: What the session measures of itself.
     """
 
@@ -86,7 +87,7 @@ class Session:
         self._engines, self._owns_engines = engines or engines_of(config), engines is None
         for bundle in bundles:  # an engine that cannot be had is refused before anything is opened
             self._engines.choose(bundle)
-        self._choice = HopChoice(self._lane.scheme.segment_ns, delivery=delivery, plan=left_out)
+        self.choice = HopChoice(self._lane.scheme.segment_ns, delivery=delivery, plan=left_out)
         self._make_witness, self._scored = witness, scored
         self._began_ns, self._reached_ns = self._clock.now_ns(), 0
         self._witness: Witness | None = None
@@ -111,7 +112,7 @@ class Session:
             works = Works(stop=source.stop, abort=self._abort, interrupted=lambda: self._end("interrupted"))
             with works.running(self._capture, lambda: self._perceive(perception)):
                 for hop in self._hops():
-                    if (why := self._choice.why_not(hop.segment, self._lane.is_due)) is not None:
+                    if (why := self.choice.why_not(hop.segment, self._lane.is_due)) is not None:
                         self._leave_out(hop, why)
                     else:
                         self._conclude(hop, self._score(scorers, hop))
@@ -124,27 +125,7 @@ class Session:
     def stop(self) -> None:
         """End the stream in order, as when its source ends. Any thread may call."""
         self._source.stop()
-        self._choice.release()
-
-    def pause(self, paused: bool) -> None:
-        """Score nothing until told otherwise; status is told. Any thread may call.
-
-        A live session (`drop_oldest`) reads its devices on and leaves out every hop. A replay stands still.
-        """
-        self._choice.pause(paused)
-
-    def set_hop(self, hop_s: float) -> None:
-        """Score one segment each so many seconds, and say so in a new session message. Any thread may call.
-
-        Raises:
-            ValueError: If that is no whole number of the recogniser's segments, or too many.
-        """
-        self._choice.set_hop(hop_s)
-
-    @property
-    def hop_s(self) -> float:
-        """Seconds between the hops that are scored."""
-        return self._choice.hop_s
+        self.choice.release()
 
     def now_ns(self) -> int:
         """Media time of now. Any thread may call."""
@@ -221,7 +202,7 @@ class Session:
 
     def _hops(self) -> Iterator[Hop]:
         while (hop := self._lane.next_hop(self._report_if_due)) is not None:
-            while self._choice.holds(HOLD_S):
+            while self.choice.holds(HOLD_S):
                 self._report_if_due()
             yield hop
 
@@ -295,7 +276,7 @@ class Session:
         self._report()
 
     def _abort(self) -> None:
-        self._choice.release()
+        self.choice.release()
         for ring in (self._frames, *(ring for lane in self._lanes for ring in (lane.seen, lane.audio))):
             if ring is not None:
                 ring.abort()
@@ -311,7 +292,7 @@ class Session:
             self._publish_message(event_message(changed, self._name))
 
     def _tell_hop(self) -> None:
-        hop_s = self.hop_s
+        hop_s = self.choice.hop_s
         if hop_s != self._opening.hop_s:
             self._opening = msgspec.structs.replace(self._opening, t=seconds(self._reached_ns), hop_s=hop_s)
             self._publish_message(self._opening)

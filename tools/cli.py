@@ -468,21 +468,26 @@ def hub(*addresses: str, bind: str = "tcp://127.0.0.1:5565", insecure: bool = Fa
 
 
 @app.command
-def control(command: str, text: str | None = None, *, address: str = "tcp://127.0.0.1:5564") -> int:
+def control(
+    command: str, text: str | None = None, *, lossless: bool = False, address: str = "tcp://127.0.0.1:5564"
+) -> int:
     """Ask a running `emocast live --control ADDRESS` for something.
 
     Parameters
     ----------
     command
-        `status`, `pause`, `resume`, `set-hop`, `mark` or `shutdown`.
+        `status`, `pause`, `resume`, `set-hop`, `record`, `stop-recording`, `mark` or `shutdown`.
     text
-        With `mark`: the note for the feed and the recording. With `set-hop`: seconds between estimates.
+        With `mark`: the note for the feed and the recording. With `set-hop`: seconds between estimates. With `record`:
+        the plain name of a new .mkv file, in the folder that the session was started with (--record-folder).
+    lossless
+        With `record`: keep pictures and samples bit by bit.
     address
         Of its control socket.
     """
     from tools.control import control
 
-    return control(command, text, address=address)
+    return control(command, text, lossless=lossless, address=address)
 
 
 @keys.command(name="server")

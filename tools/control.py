@@ -13,17 +13,27 @@ from stream.feed.security import FeedError, check_address
 from tools.errors import DONE
 from tools.watch import render
 
-COMMANDS = {"status": None, "pause": None, "resume": None, "set-hop": "hop_s", "mark": "text", "shutdown": None}
-TAKES = {"text": "a text", "hop_s": "a number of seconds"}
+COMMANDS = {
+    "status": None,
+    "pause": None,
+    "resume": None,
+    "set-hop": "hop_s",
+    "record": "file",
+    "stop-recording": None,
+    "mark": "text",
+    "shutdown": None,
+}
+TAKES = {"text": "a text", "hop_s": "a number of seconds", "file": "a file's name"}
 WAIT_S = 3.0
 
 
-def control(command: str, text: str | None = None, *, address: str = DEFAULT_ADDRESS) -> int:
+def control(command: str, text: str | None = None, *, lossless: bool = False, address: str = DEFAULT_ADDRESS) -> int:
     """Ask something of a running session: see `stream.feed.control_messages`.
 
     Args:
         command: One of `COMMANDS`.
-        text: What it takes: the note of a `mark`, the seconds of `set-hop`.
+        text: What it takes: the note of a `mark`, the seconds of `set-hop`, the file of `record`.
+        lossless: With `record`: keep pictures and samples bit by bit.
         address: Of the session's control.
 
     Returns:
@@ -33,17 +43,20 @@ def control(command: str, text: str | None = None, *, address: str = DEFAULT_ADD
         FeedError: If the address is malformed or not allowed, no session answers there, or it refuses.
         ValueError: If the command is unknown, or has a text too many or too few.
     """
-    reply = ask(request_of(command, text), check_address(address, insecure=False))
+    reply = ask(request_of(command, text, lossless=lossless), check_address(address, insecure=False))
     if reply.error is not None:
         raise FeedError(f"the session at {address} refused: {reply.error}")
-    print(f"{reply.t:9.2f} s  {command}: {'paused' if reply.paused else 'running'}")
+    state = "paused" if reply.paused else "running"
+    if reply.recording is not None:
+        state += f", recording {reply.recording}"
+    print(f"{reply.t:9.2f} s  {command}: {state}")
     for message in (reply.session, reply.status):
         if message is not None:
             print(render(message))
     return DONE
 
 
-def request_of(command: str, text: str | None) -> Request:
+def request_of(command: str, text: str | None, *, lossless: bool = False) -> Request:
     """The request of a command line.
 
     Raises:
@@ -55,9 +68,13 @@ def request_of(command: str, text: str | None) -> Request:
     if (field is not None) is not bool(text):
         wanted = "nothing" if field is None else TAKES[field]
         raise ValueError(f"expected {wanted} after {command}, got {text or 'nothing'}")
+    if lossless and command != "record":
+        raise ValueError(f"expected --lossless with record alone, got it with {command}")
     asked: dict[str, object] = {"command": command.replace("-", "_"), "id": uuid.uuid4().hex}
     if field is not None:
         asked[field] = _number(text) if field == "hop_s" else text
+    if lossless:
+        asked["lossless"] = True
     return decode_request(msgspec.json.encode(asked))
 
 

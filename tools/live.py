@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from engines.bundle import Bundle, load
 from engines.select import Engines
@@ -18,10 +19,10 @@ from stream.feed.control import Control
 from stream.feed.control_desk import Newest
 from stream.feed.messages import Estimate, Event
 from stream.feed.publisher import Feed
-from stream.feed.sinks import JsonlSink, Sink
-from stream.recording.files import RecordingFiles, new_files
-from stream.recording.recorder import Recorder
-from stream.recording.settings import BASELINE, settings_of
+from stream.feed.sinks import Sink
+from stream.recording.files import new_files
+from stream.recording.settings import BASELINE, RecordedSession, settings_of
+from stream.recording.switch import RecordingSwitch
 from stream.records import SourceInfo
 from stream.session import Session, engines_of
 from stream.source import Item, Witness
@@ -33,6 +34,7 @@ from stream.sources.live import LiveSource
 from stream.sources.microphone import Microphone
 from stream.windows import Alignment
 from tools.chaos import troubled
+from tools.controlled import ControlledLive
 from tools.errors import DONE, MISUSE
 from tools.neutral_key import NeutralKey
 from tools.preview import Preview
@@ -50,7 +52,7 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
         quiet: Print nothing; otherwise each estimate and event is a line on standard output.
 
     Returns:
-        0, or 2 where an output failed.
+        0, or 2 where an output or a recording failed.
 
     Raises:
         SourceError: If a device cannot be opened.
@@ -59,6 +61,9 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
     bundles = [load(model) for model in session.model]
     session = replace(session, alignment=session.alignment or prompt_alignment(bundles))
     files = None if devices.record is None else new_files(devices.record)
+    folder = devices.record_folder or Path()
+    if not folder.is_dir():
+        raise ValueError(f"record_folder: expected a folder, {folder} is none; create it first")
     if devices.chaos is not None:
         parse(devices.chaos)  # a misspelt fault is told before anything is opened
     source = live_source(devices)
@@ -69,34 +74,33 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
         life.enter_context(_terminated_as_interrupted())
         key = NeutralKey(bundles[0], lambda event: line.tell(event))
         preview = life.enter_context(Preview(stop=source.stop, neutral=key.press)) if devices.preview else None
-        outlets: list[Sink] = [*sinks(feed), *([preview] if preview else [])]
-        if files is not None:
-            outlets.append(JsonlSink(files.feed))
+        switch = RecordingSwitch(
+            folder, partial(_recording_of, session, bundles, engines), tell=lambda event: line.tell(event),
+            first=files, lossless=devices.record_lossless,
+        )  # fmt: skip
+        newest = Newest()
+        outlets: list[Sink] = [*sinks(feed), *([preview] if preview else []), switch, newest]
         if not quiet:
             outlets.append(LineSink(sys.stdout, kinds=(Estimate, Event), line=line_of))
-        newest = Newest()
-        if devices.control is not None:
-            outlets.append(newest)
         outlet = life.enter_context(Feed(outlets, delivery=Delivery.DROP_OLDEST))
-        witnesses: list[Callable[[SourceInfo], AbstractContextManager[Witness]]] = []
+        witnesses: list[Callable[[SourceInfo], AbstractContextManager[Witness]]] = [switch.witness]
         if preview is not None:
             witnesses.append(lambda info: _as_it_is(preview))
-        if files is not None:
-            witnesses.append(lambda info: _recorder(files, info, devices, session, bundles, engines, line))
         media, runs_on = life.enter_context(
             troubled(source, engines, devices.chaos, seed=session.seed, sinks=outlets, clock=source.clock, drifts=False)
         )
         line = Session(
             media, bundles, outlet.publish, session, delivery=Delivery.DROP_OLDEST, clock=source.clock,
-            engines=runs_on, witness=partial(_together, witnesses) if witnesses else None, scored=key.scored,
+            engines=runs_on, witness=partial(_together, witnesses), scored=key.scored,
         )  # fmt: skip
         if devices.control is not None:
-            life.enter_context(Control(devices.control, line, newest))
+            life.enter_context(Control(devices.control, ControlledLive(line, switch), newest))
         with suppress(KeyboardInterrupt):  # that is how a live session ends; its `end` is published
             line.run()
-    for failure in outlet.failures:
+    failures = (*outlet.failures, *switch.broken)
+    for failure in failures:
         print(f"emocast: {failure}", file=sys.stderr)
-    return MISUSE if outlet.failures else DONE
+    return MISUSE if failures else DONE
 
 
 def prompt_alignment(bundles: Sequence[Bundle]) -> Alignment | None:
@@ -152,26 +156,26 @@ def measured_late_ns(camera: str, microphone: str) -> int:
     return round((stored_offset(camera, microphone) or 0.0) * 1e6)
 
 
-def _recorder(
-    files: RecordingFiles,
-    info: SourceInfo,
-    devices: LiveConfig,
+def _recording_of(
     session: SessionConfig,
     bundles: Sequence[Bundle],
     engines: Engines,
-    line: Session,
-) -> Recorder:
-    settings = settings_of(
+    info: SourceInfo,
+    *,
+    lossless: bool,
+    began_s: float | None,
+) -> RecordedSession:
+    return settings_of(
         info,
         session,
         bundles,
         alignment=window_scheme(bundles[0], session.alignment).alignment,
         engine=engines.state(bundles[0]),
-        lossless=devices.record_lossless,
+        lossless=lossless,
         devices={"source": info.text},
         more={} if session.baseline is None else {BASELINE: baseline_json(session.baseline, bundles[0])},
+        began_s=began_s,
     )
-    return Recorder(files, settings, told=line.tell)
 
 
 class _Several:

@@ -28,7 +28,8 @@ N_NAMED = 3  # changed pictures or sounds that are told one by one
 def verify(path: str | Path, *, speed: Speed = Speed.MAX, models: Sequence[str] = ()) -> int:
     """Analyse a lossless recording again, as it was analysed, and compare what comes out with what was published.
 
-    What a killed or broken-off recording cannot reproduce, because it lacks what came after, is not compared.
+    What a recording that was stopped, killed or broken off cannot reproduce, because it lacks what came after, is not
+    compared. One that was begun in mid-session lacks what came before, and is refused.
 
     Args:
         path: The recording, `talk.mkv`.
@@ -39,11 +40,17 @@ def verify(path: str | Path, *, speed: Speed = Speed.MAX, models: Sequence[str] 
         0 where every estimate is the same, 2 where one is not, or a picture or a sound was changed.
 
     Raises:
-        RecordingError: If there is no recording, it is not lossless, or a recogniser is another one by now.
+        RecordingError: If there is no recording, it is not lossless, was begun in mid-session, or a recogniser is
+            another one by now.
         BundleError, EngineError, NetworkError: If a part of the line cannot be opened.
     """
     source = RecordedSource(path, speed=speed)
     settings = source.settings
+    if settings.began_s is not None:
+        raise RecordingError(
+            f"{path} was begun in mid-session, after {settings.began_s:.3f} s: what came before is not in it, so its "
+            f"estimates cannot be compared exactly; emocast replay {path} analyses what it has"
+        )
     if not settings.lossless:
         raise RecordingError(
             f"expected a recording made with --record-lossless, {path} keeps no exact pictures to compare by; "

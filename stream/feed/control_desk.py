@@ -9,11 +9,13 @@ from stream.feed.control_messages import (
     AskStatus,
     Mark,
     Pause,
+    Record,
     Reply,
     Request,
     Resume,
     SetHop,
     Shutdown,
+    StopRecording,
     decode_request,
 )
 from stream.feed.messages import Message, Session, Status
@@ -38,6 +40,16 @@ class Controlled(Protocol):
 
     def set_hop(self, hop_s: float) -> None:
         """Score one hop each so many seconds."""
+
+    def record(self, file: str, *, lossless: bool) -> None:
+        """Begin a recording of that name, and tell."""
+
+    def stop_recording(self) -> None:
+        """End the recording that runs, and tell."""
+
+    @property
+    def recording(self) -> str | None:
+        """Name of the recording that runs."""
 
     def now_ns(self) -> int:
         """Media time of now."""
@@ -102,6 +114,7 @@ class Desk:
                 error=error,
                 t=t_ns / NS_PER_S,
                 paused=self._paused,
+                recording=self._session.recording,
                 session=self._newest.session if asked else None,
                 status=self._newest.status if asked else None,
             )
@@ -117,6 +130,10 @@ class Desk:
                     self._tell(t_ns, *(("paused", "no estimates until resumed") if paused else ("resumed", "goes on")))
             case SetHop():
                 self._session.set_hop(request.hop_s)
+            case Record():
+                self._session.record(request.file, lossless=request.lossless)
+            case StopRecording():
+                self._session.stop_recording()
             case Mark():
                 self._tell(t_ns, "mark", request.text)
             case Shutdown():

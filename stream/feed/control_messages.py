@@ -45,6 +45,17 @@ class SetHop(_Request, frozen=True, kw_only=True, tag="set_hop"):
     hop_s: Annotated[float, Meta(gt=0)]
 
 
+class Record(_Request, frozen=True, kw_only=True, tag="record"):
+    """Record into a new file of this plain name, .mkv, in the folder that the session was started with."""
+
+    file: Annotated[str, Meta(min_length=1, max_length=200)]
+    lossless: bool = False
+
+
+class StopRecording(_Request, frozen=True, kw_only=True, tag="stop_recording"):
+    """Finish the recording that runs; an event says when its files are complete."""
+
+
 class Mark(_Request, frozen=True, kw_only=True, tag="mark"):
     """Put a note into the feed as an event `mark`, and so into the recording."""
 
@@ -55,7 +66,7 @@ class Shutdown(_Request, frozen=True, kw_only=True, tag="shutdown"):
     """End the session in order, as when its source ends."""
 
 
-Request = AskStatus | Pause | Resume | SetHop | Mark | Shutdown
+Request = AskStatus | Pause | Resume | SetHop | Record | StopRecording | Mark | Shutdown
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +78,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         error: What was wrong with the request, or null where it was done.
         t: Media seconds at which it was done.
         paused: Whether the session is paused now.
+        recording: Name of the file that is being recorded, or null.
         session: The newest `session` of the feed, to `status`; null before the first.
         status: The newest `status` of the feed, to `status`; null before the first.
     """
@@ -76,6 +88,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     t: float = 0.0
     paused: bool = False
+    recording: str | None = None
     session: Session | None = None
     status: Status | None = None
 

@@ -10,6 +10,7 @@ For `talk.mkv` they are
 
 import contextlib
 import io
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 
 FLUSH_S = 0.25
 FLUSH_BYTES = 1 << 16
+NAME_BYTES = 200  # of a recording's name: file systems take 255, and the endings need some
 
 
 class RecordingError(ValueError):
@@ -64,9 +66,24 @@ def new_files(path: str | Path) -> RecordingFiles:
     if not files.film.parent.is_dir():
         raise RecordingError(f"cannot record {path}: there is no folder {files.film.parent}; create it first")
     for one in (files.film, files.part(2), files.times, files.feed, files.session):
-        if one.exists():
+        if os.path.lexists(one):  # a link to nowhere, too
             raise RecordingError(f"expected a new name for the recording, {one} exists; choose another name")
     return files
+
+
+def named_files(folder: Path, name: str) -> RecordingFiles:
+    """The files of a recording that is to be made in a folder, under a name that somebody else chose.
+
+    Raises:
+        RecordingError: If the name is anything but that of a new .mkv file in this very folder.
+    """
+    plain = name.isprintable() and not name.startswith(".") and not any(c in name for c in "/\\:")
+    if not plain or not 1 <= len(name.encode(errors="replace")) <= NAME_BYTES:
+        raise RecordingError(
+            f"expected the plain name of a file, up to {NAME_BYTES} bytes and without / \\ : or a leading dot, got "
+            f"{name[:NAME_BYTES]!r}; name it talk.mkv"
+        )
+    return new_files(folder / name)
 
 
 class LineFile:

@@ -39,21 +39,30 @@ class Film:
     """A file of a recording.
 
     Args:
-        path: The file; one that exists is replaced.
+        path: The file; must not exist.
         size_px: Width and height of its first picture; None has no picture.
         has_audio: Whether it has sound.
         lossless: FFV1 in RGB and float32 samples, bit by bit; otherwise H.264 and 16 bits.
         rate_hz: Rate that the source states.
+        origin_ns: Session time of the film's zero, in whole milliseconds.
 
     Raises:
         av.FFmpegError, OSError: If it cannot be written; `add` and `close` may raise them, too.
     """
 
     def __init__(
-        self, path: Path, *, size_px: tuple[int, int] | None, has_audio: bool, lossless: bool, rate_hz: float | None
+        self,
+        path: Path,
+        *,
+        size_px: tuple[int, int] | None,
+        has_audio: bool,
+        lossless: bool,
+        rate_hz: float | None,
+        origin_ns: int = 0,
     ) -> None:
-        self._path, self._lossless, self._size_px = path, lossless, size_px
+        self._path, self._lossless, self._size_px, self._origin_ns = path, lossless, size_px, origin_ns
         self._sizes = deque([0], maxlen=2)  # of the file, in bytes, whenever a stretch of media was written whole
+        path.open("xb").close()
         self._container: Any = av.open(f"file:{path}", "w", format="matroska", container_options=MUXER)
         self._last_tick, self._key_ns, self._last_sample = -1, -KEY_NS, 0
         try:
@@ -109,7 +118,8 @@ class Film:
         if not self._lossless:
             samples, kind = np.rint(np.clip(samples, -1.0, 1.0) * 32767).astype(np.int16), "s16"
         frame: Any = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples)[None], format=kind, layout="mono")
-        self._last_sample = max(block.first, self._last_sample)  # Matroska's time neither runs back nor begins below 0
+        first = block.first - self._origin_ns * RATE_HZ // NS_PER_S
+        self._last_sample = max(first, self._last_sample)  # Matroska's time neither runs back nor begins below 0
         frame.sample_rate, frame.time_base, frame.pts = RATE_HZ, Fraction(1, RATE_HZ), self._last_sample
         return frame
 
@@ -117,7 +127,7 @@ class Film:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(item.image), format="rgb24")
         if (frame.width, frame.height) != self._canvas_px:
             frame = _letterboxed(frame, self._canvas_px)
-        self._last_tick = max(item.t_ns * TICKS_HZ // NS_PER_S, self._last_tick + 1)
+        self._last_tick = max((item.t_ns - self._origin_ns) * TICKS_HZ // NS_PER_S, self._last_tick + 1)
         frame.time_base, frame.pts = Fraction(1, TICKS_HZ), self._last_tick
         if item.t_ns - self._key_ns >= KEY_NS:
             frame.pict_type, self._key_ns = PictureType.I, item.t_ns

@@ -56,7 +56,8 @@ class Recorder:
         self._n_bytes = 0
         self._newest_ns = 0
         self._closing = False
-        self._why: str | None = None  # it ended before the session
+        self._why: str | None = None  # it broke off
+        self._stopped_why: str | None = None
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def __enter__(self) -> Self:
@@ -113,13 +114,22 @@ class Recorder:
                 self._queue.append(NoteLine(kind=kind, value=value))
                 self._changed.notify()
 
-    def close(self) -> None:
-        """Write what waits and finish the files. Closing twice is harmless."""
+    def close(self, why: str | None = None) -> None:
+        """Write what waits and finish the files. Closing twice is harmless.
+
+        Args:
+            why: Why the recording ends before the session, where it does.
+        """
         with self._changed:
-            self._closing = True
+            if not self._closing:
+                self._closing, self._stopped_why = True, why
             self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join()
+
+    def break_off(self, why: str) -> None:
+        """End it for a reason found outside; what was taken is written, and `told` is called. Any thread may call."""
+        self._end(why)
 
     def _end(self, why: str) -> None:
         with self._changed:
@@ -134,7 +144,9 @@ class Recorder:
         try:
             while (item := self._next()) is not None:
                 self._tape.add(item)
-            self._tape.finish(EndLine(t_ns=self._newest_ns, why=self._why))
+            self._tape.finish(EndLine(t_ns=self._newest_ns, why=self._why or self._stopped_why))
+        except FileExistsError as error:
+            self._break_off(f"{error.filename} exists already; choose another name", full=False)
         except (av.FFmpegError, OSError) as error:
             self._break_off(
                 f"{(error.strerror or str(error)).lower()}; make room, or record to another disk", full=True

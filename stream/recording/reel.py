@@ -19,13 +19,14 @@ class Reel:
     Args:
         files: The recording's.
         lossless: Whether it is bit by bit.
+        origin_ns: Session time of the film's zero.
 
     Raises:
         RecordingError: If FFmpeg cannot read a file of it; from `picture` and `samples`, too.
     """
 
-    def __init__(self, files: RecordingFiles, *, lossless: bool) -> None:
-        self._files, self._lossless = files, lossless
+    def __init__(self, files: RecordingFiles, *, lossless: bool, origin_ns: int = 0) -> None:
+        self._files, self._lossless, self._origin_ns = files, lossless, origin_ns
         self._containers: list[Any] = []
         self._open(1)
 
@@ -50,7 +51,10 @@ class Reel:
         """
         self._turn_to(part)
         frame = next(self._pictures, None)
-        if frame is None or abs(round(frame.pts * frame.time_base * NS_PER_S) - t_ns) > APART_NS:
+        if frame is None:
+            return None
+        film_ns = round(frame.pts * frame.time_base * NS_PER_S) + self._origin_ns
+        if abs(film_ns - t_ns) > APART_NS:
             return None
         return np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
 

@@ -53,6 +53,8 @@ class RecordedSession(msgspec.Struct, frozen=True, kw_only=True):
         versions: Of emocast and of what its estimates depend on.
         machine: Operating system and processor.
         more: What else the session depended on.
+        began_s: Media seconds at which it was begun in mid-session, so that what came before is not in it; null where
+            it was begun with the session.
     """
 
     format: Literal[1] = 1
@@ -73,6 +75,7 @@ class RecordedSession(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     machine: str
     more: dict[str, Any]
+    began_s: float | None = None
 
     def session_config(self) -> SessionConfig:
         """The settings, to analyse again by.
@@ -103,8 +106,9 @@ def settings_of(
     devices: Mapping[str, str] | None = None,
     more: Mapping[str, Any] | None = None,
     began: datetime | None = None,
+    began_s: float | None = None,
 ) -> RecordedSession:
-    """The settings of a session that is about to begin.
+    """The settings of a recording that is about to begin.
 
     Args:
         info: The source.
@@ -116,6 +120,7 @@ def settings_of(
         devices: Each device for a person, by its role.
         more: What else the session depends on, as JSON.
         began: Wall clock; now where it is not given.
+        began_s: Media seconds, where it is begun in mid-session.
     """
     return RecordedSession(
         began=rfc3339(began or utc_now()),
@@ -138,6 +143,7 @@ def settings_of(
         versions=versions(),
         machine=f"{platform.platform()}, {platform.processor() or platform.machine()}",
         more=dict(more or {}),
+        began_s=began_s,
     )
 
 

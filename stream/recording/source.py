@@ -15,7 +15,7 @@ from stream.clock import Clock, MonotonicClock
 from stream.recording.files import RecordingError, files_of
 from stream.recording.reel import Reel
 from stream.recording.settings import read_settings
-from stream.recording.tape import Item, complete_ns
+from stream.recording.tape import FILM_ORIGIN, Item, complete_ns
 from stream.recording.times import AudioLine, EndLine, EventLine, FrameLine, NoteLine, read_lines
 from stream.records import AudioBlock, SourceEvent, SourceHealth, SourceInfo, VideoFrame
 from stream.sources.pacing import Pacer, Speed
@@ -132,7 +132,8 @@ class RecordedSource:
 
     def __enter__(self) -> Self:
         """Open the film's first file. Raises RecordingError if FFmpeg cannot read it."""
-        self._reel = Reel(self._files, lossless=self.settings.lossless)
+        origin_ns = next(iter(self.decisions.others.get(FILM_ORIGIN, ())), 0)
+        self._reel = Reel(self._files, lossless=self.settings.lossless, origin_ns=origin_ns)
         return self
 
     def __exit__(

@@ -15,6 +15,9 @@ from stream.windows import NS_PER_S
 
 Item = VideoFrame | AudioBlock | SourceEvent
 
+BLOCK_NS = NS_PER_S // 10  # no source hands out longer audio blocks
+NS_PER_MS = NS_PER_S // 1000
+FILM_ORIGIN = "film_origin_ns"  # the note of the session time of a film's zero; without it the two are the same
 HEAD_NS = NS_PER_S  # of sound held back at the start, until the first picture says what size the film has
 
 
@@ -40,7 +43,7 @@ class Tape:
     def __init__(self, files: RecordingFiles, settings: RecordedSession, times: LineFile) -> None:
         self._files, self._settings, self._times = files, settings, times
         self._film: Film | None = None
-        self._n_parts = 0
+        self._n_parts, self._origin_ns = 0, 0
         self._head: list[Item | NoteLine] = []  # held back until the film begins
 
     def add(self, item: Item | NoteLine) -> None:
@@ -82,15 +85,25 @@ class Tape:
                 film.close()
             self._n_parts += 1
             part = self._n_parts
+            if part == 1 and self._settings.began_s is not None:
+                self._shift(item)
             self._film = Film(
                 self._files.part(part),
                 size_px=self._size_px(),
                 has_audio=self._settings.has_audio,
                 lossless=self._settings.lossless,
                 rate_hz=self._settings.frame_rate_hz,
+                origin_ns=self._origin_ns,
             )
         self._film.add(item)
         return part
+
+    def _shift(self, first: VideoFrame | AudioBlock) -> None:
+        # A film that begins in mid-session begins near its own zero, for players. The sound that is complete after the
+        # first picture may begin before it, by no more than a block.
+        began_ns = first.first * NS_PER_S // RATE_HZ if isinstance(first, AudioBlock) else first.t_ns
+        self._origin_ns = max(0, began_ns - BLOCK_NS) // NS_PER_MS * NS_PER_MS
+        self._line(NoteLine(kind=FILM_ORIGIN, value=self._origin_ns))
 
     def _size_px(self) -> tuple[int, int] | None:
         first = next((one for one in self._head if isinstance(one, VideoFrame)), None)

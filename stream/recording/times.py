@@ -37,14 +37,17 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
 
 
 class NoteLine(msgspec.Struct, frozen=True, kw_only=True, tag="note"):
-    """Something that the session decided: `dropped_frame` with its time, `left_out_segment` with its number."""
+    """Something that the session decided: `dropped_frame` with its time, `left_out_segment` with its number.
+
+    `film_origin_ns` is the session time of the film's zero, where that is not the session's.
+    """
 
     kind: str
     value: Any
 
 
 class EndLine(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
-    """The recording ended in order: with the session, or before it, and then why."""
+    """The recording ended in order: with the session, or before it, stopped or broken off, and then why."""
 
     t_ns: int
     why: str | None

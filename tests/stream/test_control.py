@@ -19,6 +19,8 @@ class Noting:
         self.events: list[SourceEvent] = []
         self.paused: list[bool] = []
         self.hops_s: list[float] = []
+        self.recording: str | None = None
+        self.lossless = False
         self.n_stops = 0
 
     def tell(self, event: SourceEvent) -> None:
@@ -34,6 +36,14 @@ class Noting:
         if hop_s == 0.3:
             raise ValueError("the nearest is 0.25")
         self.hops_s.append(hop_s)
+
+    def record(self, file: str, *, lossless: bool) -> None:
+        if self.recording is not None:
+            raise ValueError(f"{self.recording} is being recorded already")
+        self.recording, self.lossless = file, lossless
+
+    def stop_recording(self) -> None:
+        self.recording = None
 
     def now_ns(self) -> int:
         return 12_500_000_000
@@ -71,6 +81,19 @@ def test_a_hop_is_set_or_refused_in_the_words_of_the_session() -> None:
     assert noting.hops_s == [0.5, 1.0]
 
 
+def test_recordings_are_begun_and_ended_and_each_reply_says_which_runs() -> None:
+    noting = Noting()
+    desk = Desk(noting, Newest())
+    assert answer(desk, command="record", file="talk.mkv", lossless=True).recording == "talk.mkv"
+    assert noting.lossless
+    refused = answer(desk, command="record", file="other.mkv")
+    assert (refused.error, refused.recording) == ("talk.mkv is being recorded already", "talk.mkv")
+    assert answer(desk, command="status").recording == "talk.mkv"
+    assert answer(desk, command="stop_recording").recording is None
+    answer(desk, command="record", file="third.mkv")
+    assert not noting.lossless
+
+
 def test_shutdown_is_told_and_then_done() -> None:
     noting = Noting()
     assert answer(Desk(noting, Newest()), command="shutdown").error is None
@@ -105,6 +128,9 @@ def test_status_is_what_the_feed_said_last() -> None:
         (b'{"command": "set_hop", "hop_s": "0.5"}', "Expected `float`, got `str`"),
         (b'{"command": "set_hop", "hop_s": NaN}', "malformed"),
         (b'{"command": "set_hop", "hop_s": 1e999}', "out of range"),
+        (b'{"command": "record"}', "missing required field `file`"),
+        (b'{"command": "record", "file": ""}', "Expected `str` of length >= 1"),
+        (b'{"command": "record", "file": "a.mkv", "folder": "/"}', "unknown field `folder`"),
         (b'{"command": "mark"}', "missing required field `text`"),
         (b'{"command": "mark", "text": ""}', "Expected `str` of length >= 1"),
         (b'{"command": "mark", "text": "' + b"x" * 501 + b'"}', "Expected `str` of length <= 500"),
@@ -128,6 +154,6 @@ def test_what_is_no_request_is_refused_and_nothing_is_done(payload: bytes, text:
 def test_the_schema_names_every_command() -> None:
     defined = schema()["$defs"]
     commands = set(defined["request"]["discriminator"]["mapping"])
-    assert commands == {"status", "pause", "resume", "set_hop", "mark", "shutdown"}
+    assert commands == {"status", "pause", "resume", "set_hop", "record", "stop_recording", "mark", "shutdown"}
     assert defined["Mark"]["additionalProperties"] is False
     assert defined["reply"]["$ref"] == "#/$defs/Reply"

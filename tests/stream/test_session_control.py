@@ -53,7 +53,7 @@ def ends_s(told: Told) -> list[float]:
 def test_a_longer_hop_scores_every_kth_segment_and_a_new_session_message_says_so(bundle: Bundle) -> None:
     def steer(session: Session, message: Message | None) -> None:
         if isinstance(message, Estimate) and message.span[1] == 1.0:
-            session.set_hop(0.2)
+            session.choice.set_hop(0.2)
 
     told = steered(bundle, steer)
     assert ends_s(told) == [round(k * HOP_S, 6) for k in [*range(1, 21), *range(21, 81, 4)]]
@@ -70,7 +70,7 @@ def test_a_longer_hop_scores_every_kth_segment_and_a_new_session_message_says_so
 def test_estimates_of_a_longer_hop_are_those_of_a_session_that_scored_the_same_segments(bundle: Bundle) -> None:
     def steer(session: Session, message: Message | None) -> None:
         if message is None:
-            session.set_hop(0.15)
+            session.choice.set_hop(0.15)
 
     told = steered(bundle, steer)
     assert [len(estimate.windows) for estimate in told.estimates[1:]] == [2] * 26  # of four segments every third
@@ -84,7 +84,7 @@ def test_what_somebody_asked_to_leave_out_is_no_drop(bundle: Bundle) -> None:
 
     def steer(session: Session, message: Message | None) -> None:
         if message is None:
-            session.set_hop(0.1)
+            session.choice.set_hop(0.1)
         if isinstance(message, Status):
             statuses.append(message)
 
@@ -96,7 +96,7 @@ def test_what_somebody_asked_to_leave_out_is_no_drop(bundle: Bundle) -> None:
 
 def test_a_paused_live_session_says_nothing_and_drops_nothing(bundle: Bundle) -> None:
     def steer(session: Session, message: Message | None) -> None:
-        session.pause(True)
+        session.choice.pause(True)
 
     told = steered(bundle, steer, delivery=Delivery.DROP_OLDEST)
     assert told.estimates == []
@@ -107,7 +107,7 @@ def test_a_paused_live_session_says_nothing_and_drops_nothing(bundle: Bundle) ->
 def test_several_recognisers_leave_out_the_same(bundle: Bundle) -> None:
     def steer(session: Session, message: Message | None) -> None:
         if message is None:
-            session.set_hop(0.1)
+            session.choice.set_hop(0.1)
 
     told = steered(bundle, steer, other=bundle)
     assert ends_s(told) == [round(k * HOP_S, 6) for k in range(1, 81, 2)]
@@ -119,10 +119,10 @@ def test_a_paused_replay_stands_still_and_loses_nothing(bundle: Bundle) -> None:
     def steer(session: Session, message: Message | None) -> None:
         nonlocal n_held
         if isinstance(message, Estimate) and message.span[1] == 1.0:
-            session.pause(True)
+            session.choice.pause(True)
         elif isinstance(message, Status) and message.t == 1.0:  # the heartbeat goes on
             n_held += 1
-            session.pause(False)
+            session.choice.pause(False)
 
     told = steered(bundle, steer)
     assert n_held == 1
@@ -138,7 +138,7 @@ def test_a_paused_replay_can_be_ended(bundle: Bundle, how: str) -> None:
 
     def steer(session: Session, message: Message | None) -> None:
         if message is None:
-            session.pause(True)
+            session.choice.pause(True)
         elif isinstance(message, Status):
             statuses.append(message)
             if len(statuses) == 2 and how == "stopped":  # the first is told before anything has come
@@ -155,6 +155,6 @@ def test_a_hop_that_cannot_be_is_refused_and_nothing_changes(bundle: Bundle, tmp
     def steer(session: Session, message: Message | None) -> None:
         if message is None:
             with pytest.raises(ValueError, match=r"1 to 40 times the recogniser's 0\.05 s, got 0\.07 s; the nearest"):
-                session.set_hop(0.07)
+                session.choice.set_hop(0.07)
 
     assert len(steered(bundle, steer).estimates) == N_HOPS

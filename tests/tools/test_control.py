@@ -4,7 +4,7 @@ import pytest
 
 from stream.feed.control import Control
 from stream.feed.control_desk import Newest
-from stream.feed.control_messages import AskStatus, Mark, Pause, Resume, SetHop, Shutdown
+from stream.feed.control_messages import AskStatus, Mark, Pause, Record, Resume, SetHop, Shutdown, StopRecording
 from stream.feed.publisher import Feed
 from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
@@ -23,29 +23,49 @@ def test_it_asks_and_says_what_came(capsys: pytest.CaptureFixture[str]) -> None:
             assert control(command, address=there.address) == 0
         with pytest.raises(FeedError, match=r"the session at tcp:.* refused: the nearest is 0\.25"):
             control("set-hop", "0.3", address=there.address)
+        for command, text in (("record", "talk.mkv"), ("stop-recording", None)):
+            assert control(command, text, address=there.address) == 0
         assert control("mark", "she smiles", address=there.address) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "    12.50 s  pause: paused"
     assert lines[1] == "    12.50 s  status: paused"
     assert "a  session" in lines[2]
     assert "a  status" in lines[3]
-    assert lines[4:] == ["    12.50 s  shutdown: paused", "    12.50 s  mark: paused"]
+    assert lines[4:] == [
+        "    12.50 s  shutdown: paused",
+        "    12.50 s  record: paused, recording talk.mkv",
+        "    12.50 s  stop-recording: paused",
+        "    12.50 s  mark: paused",
+    ]
     assert [kind for kind, _ in noting.told()] == ["paused", "shutdown", "mark"]
 
 
 def test_each_command_is_a_request_of_its_own() -> None:
-    texts = {"mark": "a note", "set-hop": "0.5"}
+    texts = {"mark": "a note", "set-hop": "0.5", "record": "talk.mkv"}
     requests = [request_of(command, texts.get(command)) for command in COMMANDS]
-    assert [type(request) for request in requests] == [AskStatus, Pause, Resume, SetHop, Mark, Shutdown]
+    assert [type(request) for request in requests] == [
+        AskStatus, Pause, Resume, SetHop, Record, StopRecording, Mark, Shutdown,
+    ]  # fmt: skip
     assert isinstance(requests[3], SetHop)
     assert requests[3].hop_s == 0.5
+    asked = request_of("record", "talk.mkv", lossless=True)
+    assert isinstance(asked, Record)
+    assert (asked.file, asked.lossless) == ("talk.mkv", True)
+    with pytest.raises(ValueError, match="expected --lossless with record alone, got it with pause"):
+        control("pause", lossless=True)
     assert len({request.id for request in requests}) == len(COMMANDS)
 
 
 @pytest.mark.parametrize(
     ("command", "text", "expected"),
     [
-        ("hop", None, "expected a command of status, pause, resume, set-hop, mark, shutdown, got 'hop'"),
+        (
+            "hop",
+            None,
+            "expected a command of status, pause, resume, set-hop, record, stop-recording, mark, shutdown, got",
+        ),
+        ("record", None, "expected a file's name after record, got nothing"),
+        ("stop-recording", "talk.mkv", "expected nothing after stop-recording, got talk.mkv"),
         ("mark", None, "expected a text after mark, got nothing"),
         ("mark", "", "expected a text after mark, got nothing"),
         ("pause", "now", "expected nothing after pause, got now"),

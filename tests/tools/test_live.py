@@ -1,7 +1,9 @@
 """`emocast live` on a camera and a microphone that are real but no hardware: what a person at a laptop would see."""
 
+import itertools
 import json
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -168,6 +170,8 @@ def test_faults_are_injected_where_asked_for(short: Path, clip: Path) -> None:
         (["--chaos", "camera-los@1s"], "camera-loss"),
         (["--record", "talk.mp4"], "expected a recording's name to end in .mkv"),
         (["--record-lossless"], "expected --record FILE.mkv too"),
+        (["--record-folder", "."], "expected --control ADDRESS too"),
+        (["--control", "tcp://127.0.0.1:*", "--record-folder", "/nowhere"], "expected a folder, /nowhere is none"),
     ],
 )
 def test_what_cannot_be_is_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,25 +182,67 @@ def test_what_cannot_be_is_one_line(arguments: list[str], text: str, capsys: pyt
     assert error.count("\n") == 1
 
 
-def test_a_running_session_is_paused_marked_and_ended_from_outside(
+def test_a_running_session_is_controlled_from_outside(
     short: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address = f"ipc://{short}/control"
-    with live_on(short, clip, "--control", address) as (line, _, _):
-        line.estimate(has_face)
-        assert run(["control", "pause", "--address", address]) == 0
+    def ask(*arguments: str) -> int:
+        return run(["control", *arguments, "--address", f"ipc://{short}/control"])
+
+    recorded = ["--record", str(short / "all.mkv"), "--record-lossless", "--record-folder", str(short)]
+    with live_on(short, clip, "--control", f"ipc://{short}/control", *recorded) as (line, _, _):
+        for _ in range(4):
+            line.estimate(has_face)
+        assert ask("status") == 0
+        assert "status: running, recording all.mkv" in capsys.readouterr().out
+        opening = line.messages[0]
+        assert ask("set-hop", "0.5") == 0
+        changed = line.first(lambda message: isinstance(message, Opening))
+        assert isinstance(opening, Opening)
+        assert isinstance(changed, Opening)
+        assert (changed.session, changed.seq, changed.hop_s) == (opening.session, opening.seq + 1, 0.5)
+        assert line.event("hop").text == "an estimate each 0.5 s"
+        ends_s = [line.estimate(has_face).span[1] for _ in range(4)]
+        assert {round((b - a) / 0.5, 6) % 1 for a, b in itertools.pairwise(ends_s)} == {0}
+        assert ask("pause") == 0
         line.event("paused")
         status = line.first(lambda message: isinstance(message, Status) and message.hop_rate_hz == 0)
         assert isinstance(status, Status)
         n_dropped = status.drops.get("hops", 0)
-        assert run(["control", "mark", "she laughs", "--address", address]) == 0
-        assert line.event("mark").text == "she laughs"
-        assert run(["control", "resume", "--address", address]) == 0
+        assert ask("resume") == 0
         line.event("resumed")
         line.estimate(has_face)
         status = line.first(lambda message: isinstance(message, Status))
         assert isinstance(status, Status)
         assert status.drops.get("hops", 0) <= n_dropped + 1  # a pause is no drop
-        assert run(["control", "shutdown", "--address", address]) == 0
-        line.event("end")
-    assert "pause: paused" in capsys.readouterr().out
+        capsys.readouterr()
+        for refused, text in (
+            (["record", "talk.mkv"], "all.mkv is being recorded already"),
+            (["set-hop", "0.3"], "the nearest is 0.25"),
+        ):
+            assert ask(*refused) == 2
+            assert text in capsys.readouterr().err
+        assert ask("stop-recording") == 0
+        assert line.event("recording_stopped").text == "all.mkv is complete and can be played"
+        assert ask("record", "../talk.mkv") == 2
+        assert ask("record", "talk.mkv", "--lossless") == 0
+        line.event("recording_started")
+        assert ask("mark", "she laughs") == 0
+        assert line.event("mark").text == "she laughs"
+        for _ in range(3):
+            line.estimate(has_face)
+        assert ask("stop-recording") == 0
+        line.event("recording_stopped")
+        assert ask("shutdown") == 0
+        assert (line.event("end").totals or {})["left_out_hops"] > 4
+    capsys.readouterr()
+    assert run(["replay", "--verify", str(short / "all.mkv")]) == 0
+    counts = re.match(r"all.mkv: (\d+) of (\d+) estimates are identical", capsys.readouterr().out)
+    assert counts is not None
+    assert int(counts[1]) == int(counts[2]) >= 8
+    said = [json.loads(text) for text in (short / "talk.feed.jsonl").read_text().splitlines()]
+    assert (said[0]["type"], said[0]["hop_s"]) == ("session", 0.5)
+    assert "she laughs" in [message.get("text") for message in said]
+    assert run(["replay", "--verify", str(short / "talk.mkv")]) == 2
+    assert "talk.mkv was begun in mid-session" in capsys.readouterr().err
+    assert run(["replay", str(short / "talk.mkv"), "--speed", "max", "--no-feed"]) == 0
+    assert "end: the source has ended" in capsys.readouterr().out

@@ -11,20 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
+from msgspec.structs import replace
 
 from engines.bundle import BundleError
 from stream.config import SessionConfig
 from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Message
+from stream.feed.publisher import Feed
 from stream.recording.files import RecordingError, files_of
+from stream.recording.settings import RecordedSession
 from stream.recording.source import RecordedSource
+from stream.recording.switch import RecordingSwitch
 from stream.recording.tape import Item, complete_ns
-from stream.records import AudioBlock, VideoFrame
+from stream.records import AudioBlock, SourceInfo, VideoFrame
 from stream.session import Session
 from stream.sources.media import MediaSource, Speed
 from tests.media_files import truncate
-from tests.recordings import record, record_session
-from tests.sessions import MadeSource, frames, in_order, sound
+from tests.recordings import record, record_session, settings
+from tests.sessions import BUNDLE, MadeSource, frames, in_order, sound
+from tools.cli import run
 from tools.compare_estimates import difference
 from tools.verify import verify
 
@@ -122,7 +127,7 @@ def test_the_segments_that_somebody_asked_to_leave_out_are_left_out_again(
 ) -> None:
     def steer(session: Session, message: Message) -> None:
         if isinstance(message, Estimate):
-            session.set_hop({0.75: 0.5, 2.25: 0.25}.get(message.span[1], session.hop_s))
+            session.choice.set_hop({0.75: 0.5, 2.25: 0.25}.get(message.span[1], session.choice.hop_s))
 
     totals = record_session(tmp_path / "set.mkv", MediaSource(str(clip), speed=Speed.MAX), steer=steer)
     assert (totals["hops"], totals["left_out_hops"]) == (9, 3)
@@ -130,6 +135,70 @@ def test_the_segments_that_somebody_asked_to_leave_out_are_left_out_again(
     assert decisions.left_out_segments == {3, 5, 7}
     assert verify(tmp_path / "set.mkv") == 0
     assert capsys.readouterr().out == "set.mkv: 9 of 9 estimates are identical at max speed\n"
+
+
+class Gated(MediaSource):
+    """A file that stands still at 2.25 s until it is let on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), speed=Speed.MAX)
+        self.opened = threading.Event()
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in super().__iter__():
+            if complete_ns(item) > 2_250_000_000:
+                assert self.opened.wait(60)
+            yield item
+
+
+def recorded_in_part(path: Path, clip: Path, steer: Callable[[RecordingSwitch], None], **first: Any) -> None:
+    """Analyses a clip of which 2.25 s come, then calls `steer`, and then the rest of it comes."""
+    config = SessionConfig(engine="onnx")
+
+    def make(info: SourceInfo, *, lossless: bool, began_s: float | None) -> RecordedSession:
+        return replace(settings(info, lossless=lossless, config=config), began_s=began_s)
+
+    switch = RecordingSwitch(path.parent, make, tell=lambda event: session.tell(event), **first)
+
+    with Feed([switch], delivery=Delivery.WAIT) as feed:
+
+        def publish(message: Message) -> None:
+            feed.publish(message)
+            if isinstance(message, Estimate) and message.span[1] == 1.5:
+                steer(switch)
+                source.opened.set()
+
+        source = Gated(clip)
+        session = Session(source, [BUNDLE], publish, config, witness=switch.witness)
+        session.run()
+
+
+def test_a_recording_that_was_stopped_is_compared_as_far_as_it_goes(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "part.mkv"
+    recorded_in_part(path, clip, lambda switch: switch.stop(t_ns=0), first=files_of(path), lossless=True)
+    assert 2.0 < RecordedSource(path, speed=Speed.MAX).decisions.end_ns / 1e9 <= 2.25
+    assert verify(path) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    counts = re.fullmatch(r"part.mkv: (\d+) of (\d+) estimates are identical at max speed", head)
+    assert counts is not None
+    assert 4 <= int(counts[1]) == int(counts[2]) <= 6
+
+
+def test_a_recording_begun_in_mid_session_is_refused_in_one_line_and_replays(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "late.mkv"
+    recorded_in_part(path, clip, lambda switch: switch.record("late.mkv", lossless=True, t_ns=2_250_000_000))
+    with pytest.raises(RecordingError, match=r"late.mkv was begun in mid-session, after 2\.250 s: what came before"):
+        verify(path)
+    assert json.loads(files_of(path).feed.read_text().splitlines()[0])["type"] == "session"
+    capsys.readouterr()
+    assert run(["replay", str(path), "--speed", "max", "--no-feed"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "end: the source has ended" in lines[-1]
+    assert not any("truncated" in line for line in lines)
 
 
 def test_the_pictures_that_a_live_session_dropped_are_left_out(
