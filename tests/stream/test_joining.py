@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from stream.delivery import Delivery
 from stream.feed.late_joiners import GONE_S
@@ -36,10 +37,13 @@ def history(seed: int, n: int = 40) -> list[Message]:
     for _ in range(n):
         stream = chance.choice(STREAMS)
         now_s += chance.choice([0.0, 0.25, 0.25, 0.25, GONE_S + 0.5])
-        match chance.choices(["session", "status", "estimate", "event", "end"], [2, 3, 12, 1, 1])[0]:
+        match chance.choices(["session", "hop", "status", "estimate", "event", "end"], [2, 3, 3, 12, 1, 1])[0]:
             case "session":
                 n_sessions += 1
                 messages.append(session(stream=stream, session=str(n_sessions)))
+            case "hop":  # the last session of the stream says anew what it is
+                mine = [m for m in messages if isinstance(m, Session) and m.stream == stream]
+                messages += [replace(m, t=now_s, hop_s=0.5) for m in mine[-1:]]
             case "status":
                 messages.append(status(stream=stream, t=now_s))
             case "estimate":
@@ -56,8 +60,9 @@ def holds(published: Sequence[Message]) -> dict[str, Message]:
     held: dict[str, Message] = {}
     for stream in {message.stream for message in published}:
         own = [message for message in published if message.stream == stream]
-        begun = max((k for k, message in enumerate(own) if isinstance(message, Session)), default=0)
-        own = own[begun:]
+        sessions = [message.session for message in own if isinstance(message, Session)]
+        while sessions and not (isinstance(own[0], Session) and own[0].session == sessions[-1]):
+            del own[0]  # of a session before
         newest_s = max((message.t for message in own if isinstance(message, Estimate)), default=0.0)
         for message in own:
             if isinstance(message, Session | Status | Estimate):
