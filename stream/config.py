@@ -83,6 +83,7 @@ class FeedConfig:
         codec: `json` or `msgpack`.
         insecure: Allows an address other than loopback without keys.
         keys: Encrypt, and let only authorised clients in (`emocast keys`); any address is then allowed.
+            The control of a live session has keys, too, and lets in who may control.
         out: Also write every message to this file, one JSON object a line.
         lsl: Also publish through the Lab Streaming Layer, which has no keys and so needs `insecure`.
         metrics: Port of 127.0.0.1 that serves metrics to Prometheus; unset serves none.

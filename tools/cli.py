@@ -450,7 +450,13 @@ def dashboard(
 
 
 @app.command
-def hub(*addresses: str, bind: str = "tcp://127.0.0.1:5565", insecure: bool = False) -> int:
+def hub(
+    *addresses: str,
+    bind: str = "tcp://127.0.0.1:5565",
+    insecure: bool = False,
+    keys: bool = False,
+    key: str | None = None,
+) -> int:
     """Pass several publishers' streams on through one address.
 
     Parameters
@@ -461,15 +467,24 @@ def hub(*addresses: str, bind: str = "tcp://127.0.0.1:5565", insecure: bool = Fa
         Where to publish all of them.
     insecure
         Allow addresses other than loopback without keys.
+    keys
+        Encrypt what is published here, and let only authorised clients in.
+    key
+        Name of the client whose keys are used to read, for publishers with keys.
     """
     from tools.hub import hub
 
-    return hub(addresses, address=bind, insecure=insecure)
+    return hub(addresses, address=bind, insecure=insecure, keys=keys, key=key)
 
 
 @app.command
 def control(
-    command: str, text: str | None = None, *, lossless: bool = False, address: str = "tcp://127.0.0.1:5564"
+    command: str,
+    text: str | None = None,
+    *,
+    lossless: bool = False,
+    address: str = "tcp://127.0.0.1:5564",
+    key: str | None = None,
 ) -> int:
     """Ask a running `emocast live --control ADDRESS` for something.
 
@@ -484,10 +499,12 @@ def control(
         With `record`: keep pictures and samples bit by bit.
     address
         Of its control socket.
+    key
+        Name of the client whose keys are used, for a session with keys.
     """
     from tools.control import control
 
-    return control(command, text, lossless=lossless, address=address)
+    return control(command, text, lossless=lossless, address=address, key=key)
 
 
 @keys.command(name="server")
@@ -505,19 +522,21 @@ def keys_server(*, force: bool = False) -> int:
 
 
 @keys.command(name="client")
-def keys_client(name: str, *, force: bool = False) -> int:
+def keys_client(name: str, *, control: bool = False, force: bool = False) -> int:
     """Make a client's pair of keys and authorise it.
 
     Parameters
     ----------
     name
         Of the client.
+    control
+        Let it control sessions, too: pause, record and end them; also where its pair is there already.
     force
         Replace a pair of that name.
     """
     from tools.keys import make_client
 
-    return make_client(name, force=force)
+    return make_client(name, control=control, force=force)
 
 
 @keys.default

@@ -9,6 +9,7 @@ import zmq
 
 from stream.feed.control import DEFAULT_ADDRESS
 from stream.feed.control_messages import Reply, Request, decode_reply, decode_request
+from stream.feed.keys import ClientKeys, load_client_keys
 from stream.feed.security import FeedError, check_address
 from tools.errors import DONE
 from tools.watch import render
@@ -27,7 +28,14 @@ TAKES = {"text": "a text", "hop_s": "a number of seconds", "file": "a file's nam
 WAIT_S = 3.0
 
 
-def control(command: str, text: str | None = None, *, lossless: bool = False, address: str = DEFAULT_ADDRESS) -> int:
+def control(
+    command: str,
+    text: str | None = None,
+    *,
+    lossless: bool = False,
+    address: str = DEFAULT_ADDRESS,
+    key: str | None = None,
+) -> int:
     """Ask something of a running session: see `stream.feed.control_messages`.
 
     Args:
@@ -35,15 +43,18 @@ def control(command: str, text: str | None = None, *, lossless: bool = False, ad
         text: What it takes: the note of a `mark`, the seconds of `set-hop`, the file of `record`.
         lossless: With `record`: keep pictures and samples bit by bit.
         address: Of the session's control.
+        key: Name of the client whose keys are used, for a session with keys.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        FeedError: If the address is malformed or not allowed, no session answers there, or it refuses.
+        FeedError: If the address is malformed or not allowed, no session answers there, or it refuses; or if the keys
+            are not there.
         ValueError: If the command is unknown, or has a text too many or too few.
     """
-    reply = ask(request_of(command, text, lossless=lossless), check_address(address, insecure=False))
+    request = request_of(command, text, lossless=lossless)
+    reply = ask(request, address, keys=None if key is None else load_client_keys(key))
     if reply.error is not None:
         raise FeedError(f"the session at {address} refused: {reply.error}")
     state = "paused" if reply.paused else "running"
@@ -85,20 +96,41 @@ def _number(text: str | None) -> float:
     raise ValueError(f"expected a number of seconds after set-hop, got {text!r}")
 
 
-def ask(request: Request, address: str, *, wait_s: float = WAIT_S) -> Reply:
+def ask(request: Request, address: str, *, keys: ClientKeys | None = None, wait_s: float = WAIT_S) -> Reply:
     """Send a request and wait for its reply.
 
     Raises:
-        FeedError: If none comes in time, or something else than a session answers.
+        FeedError: If the address is malformed or, without keys, not loopback; if no reply comes in time, or something
+            else than a session answers.
     """
+    checked = _checked(address, keys)
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         socket.rcvtimeo = round(wait_s * 1000)
-        socket.connect(address)
+        socket.ipv6 = "[" in checked
+        if keys is not None:
+            socket.curve_serverkey, socket.curve_secretkey = keys.server_key, keys.client_secret
+            socket.curve_publickey = zmq.curve_public(keys.client_secret)
+        try:
+            socket.connect(checked)
+        except zmq.ZMQError as error:
+            raise FeedError(f"cannot connect to {address}: {str(error).lower()}") from error
         socket.send(msgspec.json.encode(request))
         with contextlib.suppress(zmq.Again):
             try:
                 return decode_reply(socket.recv())
             except msgspec.DecodeError as error:
                 raise FeedError(f"what answers at {address} is no control of this version: {error}") from error
-    raise FeedError(f"no session answers at {address}; start it with --control, and name its address with --address")
+    why = "start it with --control, and name its address with --address"
+    if keys is not None:
+        why += "; of those with a key it lets in who was made there with emocast keys client NAME --control"
+    raise FeedError(f"no session answers at {address}; {why}")
+
+
+def _checked(address: str, keys: ClientKeys | None) -> str:
+    try:
+        return check_address(address, insecure=False, encrypted=keys is not None)
+    except FeedError as error:
+        if "loopback" not in str(error):
+            raise
+        raise FeedError(f"{address} is not a loopback address, where a control has keys; pass --key NAME") from error

@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from stream.feed.keys import SERVER, authorised, check_name, keys_folder, make_pair, read_public
+from stream.feed.keys import (
+    SERVER,
+    allow_control,
+    authorised,
+    check_name,
+    forbid_control,
+    keys_folder,
+    make_pair,
+    read_public,
+)
 from tools.errors import DONE
 
 
@@ -22,35 +31,45 @@ def make_server(*, force: bool = False, folder: Path | None = None) -> int:
     return DONE
 
 
-def make_client(name: str, *, force: bool = False, folder: Path | None = None) -> int:
+def make_client(name: str, *, control: bool = False, force: bool = False, folder: Path | None = None) -> int:
     """Make a client's pair of keys and authorise it; a running feed lets it in from then on.
 
     Args:
         name: Of the client; the name of its files.
-        force: Replace a pair of that name.
+        control: Let it control sessions, too; a client whose pair is there keeps that.
+        force: Replace a pair of that name; the new one may not control unless `control` says so.
         folder: Where, in place of the user's.
 
     Raises:
         FeedError: If the name cannot be one, or the pair is there already or cannot be written.
     """
     folder = folder or keys_folder()
-    secret = folder / f"{check_name(name)}.key_secret"
-    make_pair(authorised(folder) / f"{name}.key", secret, force=force)
+    secret, public = folder / f"{check_name(name)}.key_secret", authorised(folder) / f"{name}.key"
+    if control and not force and secret.exists() and public.exists():
+        allow_control(name, folder)
+        print(f"the client {name} may control sessions, too: emocast control status --address ADDRESS --key {name}")
+        return DONE
+    make_pair(public, secret, force=force)
+    forbid_control(name, folder)  # a key of that name that was replaced
+    if control:
+        allow_control(name, folder)
     print(
-        f"made and authorised the client {name}; copy {secret} and {folder / 'server.key'} to its machine, "
-        f"into the same folder there, and emocast watch ADDRESS --key {name}"
+        f"made and authorised the client {name}{', also to control' if control else ''}; copy {secret} and "
+        f"{folder / 'server.key'} to its machine, into the same folder there, and emocast watch ADDRESS --key {name}"
     )
     return DONE
 
 
 def list_keys(*, folder: Path | None = None) -> int:
-    """Print the keys that are there: the publisher's, the clients that are let in, and the secret keys held here."""
+    """Print the keys that are there: the publisher's, of clients that may read or control, and the secret ones here."""
     folder = folder or keys_folder()
     server = folder / "server.key"
     print(f"{folder}")
     print(f"  publisher   {_shown(server)}" if server.exists() else "  publisher   none; emocast keys server makes it")
     for path in sorted(authorised(folder).glob("*.key")):
         print(f"  authorised  {_shown(path)}  {path.stem}")
+    for path in sorted(authorised(folder, control=True).glob("*.key")):
+        print(f"  may control {_shown(path)}  {path.stem}")
     for path in sorted(folder.glob("*.key_secret")):
         if path.stem != SERVER:
             print(f"  secret of   {_shown(path)}  {path.stem}")

@@ -17,6 +17,7 @@ from stream.delivery import Delivery
 from stream.device_offsets import stored_offset
 from stream.feed.control import Control
 from stream.feed.control_desk import Newest
+from stream.feed.keys import load_server_keys
 from stream.feed.messages import Estimate, Event
 from stream.feed.publisher import Feed
 from stream.feed.sinks import Sink
@@ -94,7 +95,8 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
             engines=runs_on, witness=partial(_together, witnesses), scored=key.scored,
         )  # fmt: skip
         if devices.control is not None:
-            life.enter_context(Control(devices.control, ControlledLive(line, switch), newest))
+            keys = load_server_keys(control=True) if feed.keys else None
+            life.enter_context(Control(devices.control, ControlledLive(line, switch), newest, keys=keys))
         with suppress(KeyboardInterrupt):  # that is how a live session ends; its `end` is published
             line.run()
     failures = (*outlet.failures, *switch.broken)

@@ -1,8 +1,9 @@
-"""The keys of the feed: files of ZeroMQ's certificate format in the user's configuration folder.
+"""The keys of the feed and of the control: files of ZeroMQ's certificate format in the user's configuration folder.
 
     keys/server.key_secret      the publisher's; nobody else may read it
     keys/server.key             its public half, which every client needs
-    keys/authorised/NAME.key    public keys of the clients that are let in
+    keys/authorised/NAME.key    public keys of the clients that may read the feed
+    keys/authorised-control/NAME.key  of those that may control a session: pause it, record it, end it
     keys/NAME.key_secret        a client's; it goes, with server.key, into `keys` on the client's machine
 
 `emocast keys` makes them.
@@ -17,6 +18,7 @@ from pathlib import Path
 import zmq
 import zmq.auth
 
+from engines.whole_file import write_whole
 from stream.config_folder import config_folder
 from stream.feed.security import FeedError
 
@@ -56,15 +58,20 @@ def keys_folder() -> Path:
     return config_folder() / "keys"
 
 
-def load_server_keys(folder: Path | None = None) -> ServerKeys:
+def load_server_keys(folder: Path | None = None, *, control: bool = False) -> ServerKeys:
     """The publisher's keys.
+
+    Args:
+        folder: Where, in place of the user's.
+        control: For the control of a session, into which not all are let that may read its feed.
 
     Raises:
         FeedError: If there are none, or others may read the secret one.
     """
     folder = folder or keys_folder()
     return ServerKeys(
-        secret=_secret(folder / "server.key_secret", "emocast keys server"), authorised=authorised(folder)
+        secret=_secret(folder / "server.key_secret", "emocast keys server"),
+        authorised=authorised(folder, control=control),
     )
 
 
@@ -79,9 +86,31 @@ def load_client_keys(name: str, folder: Path | None = None) -> ClientKeys:
     return ClientKeys(server_key=_load(folder / "server.key", "copy the publisher's to there")[0], client_secret=secret)
 
 
-def authorised(folder: Path) -> Path:
-    """The folder of the clients' public keys, below that of the keys."""
-    return folder / "authorised"
+def authorised(folder: Path, *, control: bool = False) -> Path:
+    """The folder of the public keys of those who may read the feed, or may control, below that of the keys."""
+    return folder / ("authorised-control" if control else "authorised")
+
+
+def allow_control(name: str, folder: Path) -> None:
+    """Let a client that may read the feed control sessions, too.
+
+    Raises:
+        FeedError: If its public key is not there, or cannot be written.
+    """
+    public = authorised(folder) / f"{check_name(name)}.key"
+    _load(public, f"make it with emocast keys client {name}")
+    target = authorised(folder, control=True) / public.name
+    try:
+        target.parent.mkdir(exist_ok=True, mode=0o700)
+        write_whole(target, public.read_bytes())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FeedError(f"the key cannot be written to {target.parent}: {reason}") from error
+
+
+def forbid_control(name: str, folder: Path) -> None:
+    """Do not let a client control sessions any more; it may not have been allowed to."""
+    (authorised(folder, control=True) / f"{check_name(name)}.key").unlink(missing_ok=True)
 
 
 def check_name(name: str) -> str:

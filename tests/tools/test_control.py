@@ -1,16 +1,21 @@
 """`emocast control`: what it asks, prints and refuses."""
 
+from pathlib import Path
+
 import pytest
 
 from stream.feed.control import Control
 from stream.feed.control_desk import Newest
 from stream.feed.control_messages import AskStatus, Mark, Pause, Record, Resume, SetHop, Shutdown, StopRecording
+from stream.feed.keys import load_client_keys, load_server_keys
 from stream.feed.publisher import Feed
 from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
 from tests.feeds import ANY, session, status
 from tests.stream.test_control import Noting
+from tools.cli import run
 from tools.control import COMMANDS, ask, control, request_of
+from tools.keys import make_client, make_server
 
 
 def test_it_asks_and_says_what_came(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +84,49 @@ def test_each_command_is_a_request_of_its_own() -> None:
 def test_a_command_that_is_none_is_refused_before_it_is_sent(command: str, text: str | None, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         control(command, text)
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a publisher, of a robot that may read, and of a desk that may control."""
+    monkeypatch.setenv("EMOCAST_CONFIG", str(tmp_path))
+    make_server()
+    make_client("robot")
+    make_client("desk", control=True)
+
+
+@pytest.mark.usefixtures("keys")
+def test_with_keys_those_who_may_control_do_and_those_who_may_read_do_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    noting = Noting()
+    with Control("tcp://*:*", noting, Newest(), keys=load_server_keys(control=True)) as there:
+        address = there.address.replace("0.0.0.0", "127.0.0.1")
+        capsys.readouterr()
+        assert run(["control", "pause", "--address", address, "--key", "desk"]) == 0
+        assert capsys.readouterr().out == "    12.50 s  pause: paused\n"
+        for keys in (load_client_keys("robot"), None):
+            with pytest.raises(FeedError, match="no session answers at"):
+                ask(request_of("shutdown", None), address, keys=keys, wait_s=0.3)
+        assert there.door is not None
+        assert there.door.n_refused >= 1
+    assert (noting.n_stops, noting.paused) == (0, [True])
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_key_that_lets_nobody_in_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    for arguments, text in (
+        (["--key", "nobody"], "there is no key in"),
+        (["--key", "../desk"], "expected a client's name"),
+        (["--address", "tcp://192.0.2.1:5564"], "is not a loopback address, where a control has keys; pass --key NAME"),
+        (["--address", "tcp://*:1", "--key", "desk"], "cannot connect to tcp://*:1"),
+        (["--address", "tcp://127.0.0.1:99999"], "expected a port up to 65535"),
+    ):
+        assert run(["control", "status", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert text in error
+        assert error.count("\n") == 1
 
 
 def test_nobody_there_and_somebody_else_are_one_line() -> None:

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from stream.config import FeedConfig
-from stream.feed.keys import load_client_keys, load_server_keys, read_public
+from stream.feed.keys import authorised, load_client_keys, load_server_keys, read_public
 from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
 from stream.feed.subscriber import Subscriber
@@ -125,6 +125,46 @@ def test_the_list_names_what_is_there(folder: Path, capsys: pytest.CaptureFixtur
     assert lines[3:] == [f"  authorised  {robot}  robot", f"  secret of   {robot}  robot"]
     secret = load_client_keys("robot").client_secret.decode()
     assert secret not in "".join(lines)
+
+
+def controlling(folder: Path) -> dict[str, bytes]:
+    return {path.stem: read_public(path) for path in authorised(folder, control=True).glob("*.key")}
+
+
+def test_a_client_may_control_only_where_that_was_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_server()
+    make_client("robot")
+    assert controlling(folder) == {}
+    make_client("desk", control=True)
+    assert controlling(folder) == {"desk": zmq.curve_public(load_client_keys("desk").client_secret)}
+    before = load_client_keys("robot")
+    make_client("robot", control=True)  # it keeps its keys
+    assert load_client_keys("robot") == before
+    assert set(controlling(folder)) == {"desk", "robot"}
+    assert load_server_keys().authorised == folder / "authorised"
+    assert load_server_keys(control=True).authorised == folder / "authorised-control"
+    assert load_server_keys(control=True).secret == load_server_keys().secret
+    capsys.readouterr()
+    list_keys()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [
+        "publisher", "authorised", "authorised", "may", "may", "secret", "secret",
+    ]  # fmt: skip
+
+
+def test_a_key_that_is_replaced_may_no_longer_control_nor_may_the_new_one_unasked(folder: Path) -> None:
+    make_server()
+    make_client("desk", control=True)
+    with pytest.raises(FeedError, match="is there already"):
+        make_client("desk")
+    assert set(controlling(folder)) == {"desk"}
+    make_client("desk", force=True)
+    assert controlling(folder) == {}
+    make_client("desk", force=True, control=True)
+    assert controlling(folder) == {"desk": zmq.curve_public(load_client_keys("desk").client_secret)}
+    (folder / "authorised" / "desk.key").unlink()  # it is let in no more
+    with pytest.raises(FeedError, match=r"desk.key_secret is there already"):
+        make_client("desk", control=True)
 
 
 def test_settings_with_keys_make_a_feed_with_keys() -> None:

@@ -170,11 +170,20 @@ def test_faults_are_injected_where_asked_for(short: Path, clip: Path) -> None:
         (["--chaos", "camera-los@1s"], "camera-loss"),
         (["--record", "talk.mp4"], "expected a recording's name to end in .mkv"),
         (["--record-lossless"], "expected --record FILE.mkv too"),
+        (["--control", "tcp://127.0.0.1:*", "--keys"], "make it with emocast keys server"),
+        (["--control", "tcp://*:*"], "is not a loopback address"),
         (["--record-folder", "."], "expected --control ADDRESS too"),
         (["--control", "tcp://127.0.0.1:*", "--record-folder", "/nowhere"], "expected a folder, /nowhere is none"),
     ],
 )
-def test_what_cannot_be_is_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_is_one_line(
+    arguments: list[str],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EMOCAST_CONFIG", str(tmp_path))  # no keys are there
     assert run(["live", "--no-feed", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("emocast: ")
