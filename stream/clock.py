@@ -1,8 +1,10 @@
-"""The clocks that pace a stream: the machine's own, and one that tests turn by hand."""
+"""The clocks that pace a stream: the machine's own, one that can be held, and one that tests turn by hand."""
 
 import threading
 import time
 from typing import Protocol
+
+LOOK_S = 0.05  # between two looks at whether a clock is held
 
 
 class Clock(Protocol):
@@ -27,6 +29,40 @@ class MonotonicClock:
     def wait_until(self, t_ns: int, stop: threading.Event) -> None:
         """Sleep until `t_ns`; `stop` ends the sleep at once."""
         while (left_ns := t_ns - self.now_ns()) > 0 and not stop.wait(left_ns / 1e9):
+            pass
+
+
+class HeldClock:
+    """A clock that somebody may hold: it then stands still, and goes on later from where it stood. Any thread may call.
+
+    Args:
+        clock: What runs while it is not held; the machine's own if not given.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or MonotonicClock()
+        self._lock = threading.Lock()
+        self._stood_ns = 0  # in all, up to the last time that it went on
+        self._held_at_ns: int | None = None
+
+    def now_ns(self) -> int:
+        """The time of the clock without that for which it was held."""
+        with self._lock:
+            now_ns = self._clock.now_ns() if self._held_at_ns is None else self._held_at_ns
+            return now_ns - self._stood_ns
+
+    def hold(self, held: bool) -> None:
+        """Stand still, or go on; twice does no harm."""
+        with self._lock:
+            if held and self._held_at_ns is None:
+                self._held_at_ns = self._clock.now_ns()
+            elif not held and self._held_at_ns is not None:
+                self._stood_ns += self._clock.now_ns() - self._held_at_ns
+                self._held_at_ns = None
+
+    def wait_until(self, t_ns: int, stop: threading.Event) -> None:
+        """Sleep until `t_ns`, however long it is held meanwhile; `stop` ends the sleep at once."""
+        while (left_ns := t_ns - self.now_ns()) > 0 and not stop.wait(min(left_ns / 1e9, LOOK_S)):
             pass
 
 

@@ -92,6 +92,7 @@ class Session:
         self._began_ns, self._reached_ns = self._clock.now_ns(), 0
         self._witness: Witness | None = None
         self._source_events: deque[SourceEvent] = deque()
+        self._told: deque[SourceEvent] = deque()
         self.meters = Meters()
 
     def run(self) -> dict[str, float]:
@@ -120,7 +121,7 @@ class Session:
 
     def tell(self, event: SourceEvent) -> None:
         """Publish something that happened beside the line. Any thread may call, once the session runs."""
-        self._source_events.append(event)
+        self._told.append(event)
 
     def stop(self) -> None:
         """End the stream in order, as when its source ends. Any thread may call."""
@@ -282,8 +283,13 @@ class Session:
                 ring.abort()
 
     def _tell_source_events(self, until_ns: int | None) -> None:
+        self._tell_told()
         while self._source_events and (until_ns is None or self._source_events[0].t_ns < until_ns):
             self._publish_message(event_message(self._source_events.popleft(), self._name))
+
+    def _tell_told(self) -> None:
+        while self._told:
+            self._publish_message(event_message(self._told.popleft(), self._name))
 
     def _tell_engine(self) -> None:
         before, self._runs_on = self._runs_on, self._engines.state(self._lane.bundle)
@@ -300,6 +306,7 @@ class Session:
             self._publish_message(event_message(changed, self._name))
 
     def _report_if_due(self) -> None:
+        self._tell_told()
         if self._delivery is Delivery.DROP_OLDEST:
             self._tell_source_events(None)  # a lost device must not wait for the hop that it holds up
             self._tell_hop()

@@ -54,6 +54,7 @@ def replay(
     speed: Literal["realtime", "max"] = "realtime",
     verify: Path | None = None,
     chaos: str | None = None,
+    control: str | None = None,
     quiet: bool = False,
     session: Session = SessionConfig(),
     feed: Outlet = FeedConfig(),
@@ -70,6 +71,8 @@ def replay(
         Instead, analyse this recording of `emocast live` again and compare with what was published then.
     chaos
         Faults to inject, `camera-loss@10s+3s,overrun@5s,drift=200ppm,stall@8s+1s` for example.
+    control
+        Address where `emocast control` is listened to, for a single file: status, pause, resume, mark and shutdown.
     quiet
         Print nothing on standard output.
     """
@@ -82,7 +85,9 @@ def replay(
         return verified(verify, speed=Speed(speed))
     if not files:
         raise ValueError("expected one or more files or URLs to replay, got none")
-    return replay(files, speed=Speed(speed), session=session, feed=feed, chaos=chaos, quiet=quiet)
+    return replay(
+        files, speed=Speed(speed), session=session, feed=feed, chaos=chaos, control=control, quiet=quiet
+    )  # fmt: skip
 
 
 @app.command
@@ -486,7 +491,7 @@ def control(
     address: str = "tcp://127.0.0.1:5564",
     key: str | None = None,
 ) -> int:
-    """Ask a running `emocast live --control ADDRESS` for something.
+    """Ask something of a running `emocast live --control ADDRESS`, or `emocast replay --control ADDRESS`.
 
     Parameters
     ----------

@@ -15,9 +15,7 @@ from stream.clock import MonotonicClock
 from stream.config import FeedConfig, LiveConfig, SessionConfig, window_scheme
 from stream.delivery import Delivery
 from stream.device_offsets import stored_offset
-from stream.feed.control import Control
 from stream.feed.control_desk import Newest
-from stream.feed.keys import load_server_keys
 from stream.feed.messages import Estimate, Event
 from stream.feed.publisher import Feed
 from stream.feed.sinks import Sink
@@ -35,7 +33,7 @@ from stream.sources.live import LiveSource
 from stream.sources.microphone import Microphone
 from stream.windows import Alignment
 from tools.chaos import troubled
-from tools.controlled import ControlledLive
+from tools.controlled import ControlledLive, control_of
 from tools.errors import DONE, MISUSE
 from tools.neutral_key import NeutralKey
 from tools.preview import Preview
@@ -95,8 +93,7 @@ def live(*, devices: LiveConfig, session: SessionConfig, feed: FeedConfig, quiet
             engines=runs_on, witness=partial(_together, witnesses), scored=key.scored,
         )  # fmt: skip
         if devices.control is not None:
-            keys = load_server_keys(control=True) if feed.keys else None
-            life.enter_context(Control(devices.control, ControlledLive(line, switch), newest, keys=keys))
+            life.enter_context(control_of(devices.control, ControlledLive(line, switch), newest, keys=feed.keys))
         with suppress(KeyboardInterrupt):  # that is how a live session ends; its `end` is published
             line.run()
     failures = (*outlet.failures, *switch.broken)

@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from engines.bundle import load
 from stream.bridges.lsl import LslSink
 from stream.bridges.metrics import MetricsSink
+from stream.clock import HeldClock
 from stream.config import FeedConfig, SessionConfig
 from stream.delivery import Delivery
+from stream.feed.control_desk import Newest
 from stream.feed.keys import load_server_keys
 from stream.feed.messages import Estimate, Event, Message
 from stream.feed.publisher import Feed
@@ -18,6 +21,7 @@ from stream.sources.container import stream_name
 from stream.sources.errors import SourceError
 from stream.sources.media import MediaSource, Speed
 from tools.chaos import troubled
+from tools.controlled import ControlledReplay, control_of
 from tools.errors import DONE, MISUSE
 from tools.watch import LineSink, render
 
@@ -29,6 +33,7 @@ def replay(
     session: SessionConfig,
     feed: FeedConfig,
     chaos: str | None = None,
+    control: str | None = None,
     quiet: bool = False,
 ) -> int:
     """Stream each file through the whole line and publish what it says.
@@ -39,6 +44,8 @@ def replay(
         session: How to analyse.
         feed: Where to publish.
         chaos: Faults to inject, as `stream.sources.chaos_plan.parse` takes them.
+        control: Address where `emocast control` is listened to, while a single file is replayed; pausing holds the
+            replay, and what would change what it says is refused.
         quiet: Print nothing; otherwise each estimate and event is a line on standard output.
 
     Returns:
@@ -46,7 +53,10 @@ def replay(
 
     Raises:
         BundleError, EngineError, FeedError, NetworkError: If a part of the line cannot be opened.
+        ValueError: If several files are to be controlled.
     """
+    if control is not None and len(files) != 1:
+        raise ValueError(f"control: expected one file to replay, got {len(files)}; replay and control each by itself")
     bundles = [load(model) for model in session.model]
     if chaos is not None:
         parse(chaos)  # a misspelt fault is told before anything is opened
@@ -55,13 +65,20 @@ def replay(
     # Printing is a sink like any other: who stops reading the lines costs the feed and the file nothing.
     shown = [] if quiet else [LineSink(sys.stdout, kinds=(Estimate, Event), line=line_of)]
     # One set of engines for all files: what was loaded, or recorded on a GPU, serves the next one, too.
-    outlets = sinks(feed)
-    with Feed([*outlets, *shown], delivery=Delivery.WAIT) as outlet, engines_of(session) as engines:
+    outlets, newest = sinks(feed), Newest()
+    with Feed([*outlets, newest, *shown], delivery=Delivery.WAIT) as outlet, engines_of(session) as engines:
         for file, name in zip(files, names, strict=True):
             try:
-                media = MediaSource(file, speed=speed, name=name)
-                with troubled(media, engines, chaos, seed=session.seed, sinks=outlets) as (source, runs_on):
-                    Session(source, bundles, outlet.publish, session, engines=runs_on).run()
+                clock = HeldClock()
+                media = MediaSource(file, speed=speed, name=name, clock=clock)
+                with ExitStack() as life:
+                    source, runs_on = life.enter_context(
+                        troubled(media, engines, chaos, seed=session.seed, sinks=outlets, clock=clock)
+                    )
+                    line = Session(source, bundles, outlet.publish, session, clock=clock, engines=runs_on)
+                    if control is not None:
+                        life.enter_context(control_of(control, ControlledReplay(line, clock), newest, keys=feed.keys))
+                    line.run()
             except SourceError as error:
                 print(f"emocast: {error}", file=sys.stderr)
                 code = MISUSE

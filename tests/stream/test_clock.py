@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from stream.clock import ManualClock, MonotonicClock
+from stream.clock import HeldClock, ManualClock, MonotonicClock
 
 TIMEOUT_S = 20.0
 
@@ -63,3 +63,43 @@ def test_a_set_stop_ends_the_manual_clocks_wait() -> None:
 def test_a_clock_is_not_turned_back() -> None:
     with pytest.raises(ValueError, match="0 ns or more, got -1"):
         ManualClock().advance(-1)
+
+
+def test_a_held_clock_stands_still_and_goes_on_from_where_it_stood() -> None:
+    inner = ManualClock(100)
+    clock = HeldClock(inner)
+    inner.advance(10)
+    assert clock.now_ns() == 110
+    clock.hold(True)
+    clock.hold(True)
+    inner.advance(50)
+    assert clock.now_ns() == 110
+    clock.hold(False)
+    clock.hold(False)
+    assert clock.now_ns() == 110
+    inner.advance(5)
+    assert clock.now_ns() == 115
+    for held in (True, False):
+        clock.hold(held)
+        inner.advance(7)
+    assert clock.now_ns() == 122
+
+
+def test_a_wait_on_a_held_clock_ends_only_after_it_has_gone_on_or_when_it_is_stopped() -> None:
+    inner, stop = ManualClock(), threading.Event()
+    clock = HeldClock(inner)
+    clock.hold(True)
+    inner.advance(1_000)
+    passed = threading.Event()
+    waiter = threading.Thread(target=lambda: (clock.wait_until(10, threading.Event()), passed.set()), daemon=True)
+    waiter.start()
+    clock.hold(False)
+    assert not passed.is_set()  # it stood at 0
+    inner.advance(10)
+    assert passed.wait(TIMEOUT_S)
+    clock.hold(True)
+    stopped = threading.Thread(target=clock.wait_until, args=(10**13, stop), daemon=True)
+    stopped.start()
+    stop.set()
+    stopped.join(TIMEOUT_S)
+    assert not stopped.is_alive()

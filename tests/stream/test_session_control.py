@@ -10,6 +10,7 @@ from stream.config import SessionConfig
 from stream.delivery import Delivery
 from stream.feed.messages import Estimate, Event, Message, Status
 from stream.feed.messages import Session as Opening
+from stream.records import SourceEvent
 from stream.session import Session
 from tests.sessions import MadeSource, Told, sound
 from tests.small_bundle import small_bundle
@@ -128,6 +129,20 @@ def test_a_paused_replay_stands_still_and_loses_nothing(bundle: Bundle) -> None:
     assert n_held == 1
     assert ends_s(told) == [round(k * HOP_S, 6) for k in range(1, 81)]
     assert "left_out_hops" not in told.totals
+
+
+def test_what_is_told_beside_the_line_does_not_wait_for_a_replay_that_stands_still(bundle: Bundle) -> None:
+    def steer(session: Session, message: Message | None) -> None:
+        if isinstance(message, Estimate) and message.span[1] == 1.0:
+            session.choice.pause(True)
+            session.tell(SourceEvent(t_ns=10**12, kind="mark", text="now"))
+        elif isinstance(message, Event) and message.kind == "mark":
+            session.choice.pause(False)
+
+    told = steered(bundle, steer)
+    kinds = [type(message) for message in told.messages if not isinstance(message, Status)]
+    assert kinds.index(Event) == kinds.index(Opening) + 20 + 1
+    assert len(told.estimates) == N_HOPS
 
 
 @pytest.mark.parametrize("how", ["stopped", "failed"])
