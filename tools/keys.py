@@ -36,7 +36,7 @@ def make_client(name: str, *, control: bool = False, force: bool = False, folder
 
     Args:
         name: Of the client; the name of its files.
-        control: Let it control sessions, too; a client whose pair is there keeps that.
+        control: Let it control sessions, too; a client that is authorised already keeps its keys.
         force: Replace a pair of that name; the new one may not control unless `control` says so.
         folder: Where, in place of the user's.
 
@@ -45,7 +45,7 @@ def make_client(name: str, *, control: bool = False, force: bool = False, folder
     """
     folder = folder or keys_folder()
     secret, public = folder / f"{check_name(name)}.key_secret", authorised(folder) / f"{name}.key"
-    if control and not force and secret.exists() and public.exists():
+    if control and not force and public.exists():  # its secret key may lie elsewhere
         allow_control(name, folder)
         print(f"the client {name} may control sessions, too: emocast control status --address ADDRESS --key {name}")
         return DONE

@@ -162,6 +162,11 @@ def test_a_key_that_is_replaced_may_no_longer_control_nor_may_the_new_one_unaske
     assert controlling(folder) == {}
     make_client("desk", force=True, control=True)
     assert controlling(folder) == {"desk": zmq.curve_public(load_client_keys("desk").client_secret)}
+    (folder / "desk.key_secret").unlink()  # it was moved to where it is used
+    (folder / "authorised-control" / "desk.key").unlink()
+    make_client("desk", control=True)
+    assert set(controlling(folder)) == {"desk"}
+    make_client("desk", force=True)
     (folder / "authorised" / "desk.key").unlink()  # it is let in no more
     with pytest.raises(FeedError, match=r"desk.key_secret is there already"):
         make_client("desk", control=True)

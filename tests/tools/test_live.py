@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,28 @@ def test_a_killed_session_leaves_a_recording_up_to_its_last_second(short: Path, 
     with RecordedSource(recording, speed=Speed.MAX) as source:
         items = list(source)
     assert max(getattr(item, "t_ns", 0) for item in items) / 1e9 > last.t - 1.0
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_session_and_is_told_at_the_end(short: Path, clip: Path) -> None:
+    disk = short / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs to mount a small file system, which only root may")
+    try:
+        with live_on(short, clip, "--record", str(disk / "talk.mkv"), "--record-lossless") as (line, _, _):
+            assert "no space left on device" in line.event("recording_ended").text
+            line.estimate(has_face)
+            assert line.end() == 2
+            errors = line.errors()
+            assert errors.startswith(
+                f"emocast: the recording {disk}/talk.mkv ended, what it holds can be played: no sp"
+            )
+            assert errors.count("\n") == 1
+        with RecordedSource(disk / "talk.mkv", speed=Speed.MAX) as source:
+            assert list(source)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_faults_are_injected_where_asked_for(short: Path, clip: Path) -> None:
