@@ -1,7 +1,6 @@
 """A session that is told to pause, to go on, and to publish less often, while it runs."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -166,7 +165,7 @@ def test_a_paused_replay_can_be_ended(bundle: Bundle, how: str) -> None:
         assert steered(bundle, steer, source=source).totals["hops"] == 10
 
 
-def test_a_hop_that_cannot_be_is_refused_and_nothing_changes(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_hop_that_cannot_be_is_refused_and_nothing_changes(bundle: Bundle) -> None:
     def steer(session: Session, message: Message | None) -> None:
         if message is None:
             with pytest.raises(ValueError, match=r"1 to 40 times the recogniser's 0\.05 s, got 0\.07 s; the nearest"):
