@@ -56,7 +56,7 @@ class Control:
     """
 
     def __init__(self, address: str, session: Controlled, newest: Newest, *, keys: ServerKeys | None = None) -> None:
-        self.address = check_address(address, insecure=False, encrypted=keys is not None)
+        self.address = check_address(address, insecure=False, encrypted=keys is not None, only_keys=True)
         self.door: Door | None = None
         self._desk = Desk(session, newest)
         self._keys = keys

@@ -144,7 +144,7 @@ def test_with_keys_only_authorised_clients_are_answered(tmp_path: Path) -> None:
 
 
 def test_addresses_that_cannot_be_had_are_one_line() -> None:
-    with pytest.raises(FeedError, match=r"tcp://\*:5564 is not a loopback address"):
+    with pytest.raises(FeedError, match=r"tcp://\*:5564 is not a loopback .* or use keys \(emocast keys\)$"):
         Control("tcp://*:5564", Noting(), Newest())
     with (
         Control(ANY, Noting(), Newest()) as control,

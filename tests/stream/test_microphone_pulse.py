@@ -97,7 +97,8 @@ def test_a_tone_is_heard_at_its_frequency_and_length(server: PulseServer, tone: 
     samples = np.concatenate([block.samples for block in blocks])
     loud = np.flatnonzero(np.abs(samples) > 0.05)
     begin, end = loud[0], loud[-1]
-    assert before_s < places[begin] / RATE_HZ < places[end] / RATE_HZ < after_s + 0.3
+    # A sample's time is as good as the clock that is fitted to the driver's stamps: some milliseconds.
+    assert before_s - 0.005 < places[begin] / RATE_HZ < places[end] / RATE_HZ < after_s + 0.3
     assert places[end] / RATE_HZ - places[begin] / RATE_HZ == pytest.approx(TONE_S, abs=0.02)
     inner = samples[begin + 4000 : begin + 20_000]
     assert np.argmax(np.abs(np.fft.rfft(inner))) == TONE_HZ * len(inner) // RATE_HZ
