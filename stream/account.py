@@ -57,6 +57,7 @@ class Account:
             drops=self.drops(),
             audio_gap_s=audio.n_gap / RATE_HZ if audio is not None else 0.0,
             engine=engine,
+            picture=self._frames.picture if self._frames is not None else None,
             health=self._source.health(),
         )
 

@@ -115,6 +115,7 @@ def status_message(
     drops: dict[str, int],
     audio_gap_s: float,
     engine: tuple[str, str],
+    picture: tuple[int, int] | None,
     health: SourceHealth,
 ) -> Status:
     """How the stream runs; also the heartbeat."""
@@ -137,4 +138,5 @@ def status_message(
         drift_residual_ms=None if health.residual_ms is None else round(health.residual_ms, 3),
         engine=engine[0],
         engine_why=engine[1],
+        picture=picture,
     )

@@ -236,6 +236,15 @@ class FrameRing(Bounded):
         with self._changed:
             return self._advanced_ns
 
+    @property
+    def picture(self) -> tuple[int, int] | None:
+        """Width and height of the newest frame in pixels; None before the first."""
+        with self._changed:
+            if not self.n_written:
+                return None
+            height, width, _ = self._slots[(self.n_written - 1) % self.capacity].shape
+            return width, height
+
     def advance(self, t_ns: int) -> None:
         """State that no frame earlier than `t_ns` will be written any more. The writer's thread."""
         with self._changed:

@@ -21,6 +21,7 @@ SCHEMA_PATH = Path(__file__).parent / "schema.json"
 
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=0)]
+Stamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Reason = Literal["no_face", "silence", "stale", "uncertain"]
 
 
@@ -39,7 +40,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     stream: str
     seq: Count
     t: float
-    stamp: str
+    stamp: Stamp
 
 
 class Session(_Message, frozen=True, kw_only=True, tag="session"):
@@ -61,7 +62,7 @@ class Session(_Message, frozen=True, kw_only=True, tag="session"):
     """
 
     session: str
-    origin: str
+    origin: Stamp
     labels: tuple[str, ...]
     recogniser: str
     bundle: str
@@ -143,6 +144,7 @@ class Status(_Message, frozen=True, kw_only=True, tag="status"):
         drift_residual_ms: How far the microphone's times lie around the line fitted through them; null where none is.
         engine: Backend that runs the graphs now.
         engine_why: Why that one: `asked for`, what `auto` found, or what failed in another.
+        picture: Width and height of the newest frame in pixels, those of an estimate's `box`; null where none came.
     """
 
     frame_rate_hz: float
@@ -158,6 +160,7 @@ class Status(_Message, frozen=True, kw_only=True, tag="status"):
     drift_residual_ms: float | None = None
     engine: str = ""
     engine_why: str = ""
+    picture: tuple[Count, Count] | None = None
 
 
 class Event(_Message, frozen=True, kw_only=True, tag="event"):

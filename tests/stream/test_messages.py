@@ -47,7 +47,7 @@ GOLDEN = (
     '{"type":"status","v":1,"stream":"clip.mp4","seq":1,"t":2.25,"stamp":"2026-01-31T12:00:03.000Z",'
     '"frame_rate_hz":25.0,"analysed_rate_hz":12.5,"hop_rate_hz":4.0,"persons":1,"drops":{"frames":0},"overruns":0,'
     '"audio_gap_s":0.0,"engine_ms":[9.5,20.0],"age_ms":null,"drift_ppm":null,"drift_residual_ms":null,'
-    '"engine":"onnx","engine_why":"asked for"}',
+    '"engine":"onnx","engine_why":"asked for","picture":[640,360]}',
     '{"type":"event","v":1,"stream":"clip.mp4","seq":1,"t":9.9,"stamp":"2026-01-31T12:00:09.900Z","kind":"end",'
     '"text":"the end","person":null,"totals":{"frames":248.0}}',
 )
@@ -166,11 +166,13 @@ def _known(sent: Any, published: Any) -> Any:
 
 
 def test_a_status_from_before_its_engine_was_told_still_decodes() -> None:
-    before = GOLDEN[3].replace(',"drift_residual_ms":null,"engine":"onnx","engine_why":"asked for"', "")
+    before = GOLDEN[3].replace(
+        ',"drift_residual_ms":null,"engine":"onnx","engine_why":"asked for","picture":[640,360]', ""
+    )
     assert before != GOLDEN[3]
     message = decode(before.encode())
     assert isinstance(message, Status)
-    assert (message.engine, message.engine_why, message.persons) == ("", "", 1)
+    assert (message.engine, message.engine_why, message.picture, message.persons) == ("", "", None, 1)
     VALIDATOR.validate(json.loads(before))
 
 

@@ -191,7 +191,15 @@ def test_a_status_has_the_rates_of_the_last_second() -> None:
     engine, health = ("onnx", "asked for"), SourceHealth(overruns=3, drift_ppm=12.34567, residual_ms=0.5)
     message = sent(
         status_message(
-            "a", 10**9, meters, persons=2, drops={"frames": 1}, audio_gap_s=0.1, engine=engine, health=health
+            "a",
+            10**9,
+            meters,
+            persons=2,
+            drops={"frames": 1},
+            audio_gap_s=0.1,
+            engine=engine,
+            picture=(640, 360),
+            health=health,
         )
     )
     assert message == Status(
@@ -212,4 +220,5 @@ def test_a_status_has_the_rates_of_the_last_second() -> None:
         drift_residual_ms=0.5,
         engine="onnx",
         engine_why="asked for",
+        picture=(640, 360),
     )

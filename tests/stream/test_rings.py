@@ -266,6 +266,15 @@ def test_frames_are_copied_in_and_out() -> None:
     np.testing.assert_array_equal(first.image, picture(1))
 
 
+def test_the_size_of_the_picture_is_that_of_the_newest_frame() -> None:
+    ring = FrameRing(2, delivery=Delivery.WAIT)
+    sizes = [ring.picture]
+    for t_ns, (width, height) in enumerate(((4, 2), (3, 5))):
+        ring.write(VideoFrame(t_ns=t_ns, image=np.zeros((height, width, 3), np.uint8)))
+        sizes.append(ring.picture)
+    assert sizes == [None, (4, 2), (3, 5)]
+
+
 @pytest.mark.parametrize("end", ["abort", "close"])
 def test_a_blocked_frame_writer_is_freed(end: str) -> None:
     ring = FrameRing(1, delivery=Delivery.WAIT)

@@ -71,6 +71,9 @@ def test_both_modalities_come_and_the_session_says_what_it_is(short: Path, clip:
         status = line.first(lambda m: isinstance(m, Status) and m.drift_ppm is not None)
         assert isinstance(status, Status)
         assert status.drift_residual_ms is not None
+        assert both.box is not None
+        assert status.picture is not None
+        assert all(0 < part < whole for part, whole in zip(both.box[2:], status.picture, strict=True))
         # A shell's background job ignores Ctrl-C, and so do the processes that it starts.
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         assert line.end(signal.SIGTERM if ignored else signal.SIGINT) == 0
