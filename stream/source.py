@@ -4,9 +4,17 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
-from stream.records import AudioBlock, SourceEvent, SourceHealth, SourceInfo, VideoFrame
+from stream.records import RATE_HZ, AudioBlock, SourceEvent, SourceHealth, SourceInfo, VideoFrame
+from stream.windows import NS_PER_S
 
 Item = VideoFrame | AudioBlock | SourceEvent
+
+
+def complete_ns(item: Item) -> int:
+    """Session time at which an item is complete: a source hands items out in this order."""
+    if isinstance(item, AudioBlock):
+        return (item.first + len(item.samples)) * NS_PER_S // RATE_HZ
+    return item.t_ns
 
 
 class Source(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stream.recording.files import new_files
 from stream.recording.recorder import Recorder
-from stream.recording.tape import complete_ns
+from stream.source import complete_ns
 from stream.sources.media import MediaSource
 from tests.recordings import PATIENT_S, settings
 

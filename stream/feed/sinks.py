@@ -8,10 +8,10 @@ one before means repeat; a lower or equal `seq` with another stamp means that th
 
 import contextlib
 import errno
-import io
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from stream.feed.keys import ServerKeys
 from stream.feed.late_joiners import Frames, LateJoiners
 from stream.feed.messages import CODECS, Message, encode, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError, check_address
+from stream.line_file import LineFile
 
 SUBSCRIBER_QUEUE = 1000  # messages that ZeroMQ holds for one slow subscriber before it loses some
 CLOSE_S = 1.0  # longest wait for sockets to deliver what they hold
@@ -29,7 +30,6 @@ COALESCE_S = 0.005  # subscribers that join within this time share one repeat
 REPEAT_S = 0.05  # between repeats: who subscribes over and over does not fill the others' queues
 MAX_JOINED = 64  # prefixes that a repeat is sorted by; where more were subscribed to, it is of everything
 FLUSH_S = 1.0
-FLUSH_BYTES = 1 << 16
 BATCH = 64  # subscriptions dealt with before looking at the rest again
 # A machine that vanished without a word is noticed, and so is a process that stands still, once it takes no more, and
 # its queue freed. These are TCP's own means: with ZeroMQ's heartbeats libzmq 4.3.5 ends the whole program ("Assertion
@@ -223,10 +223,7 @@ class JsonlSink:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: io.FileIO | None = None
-        self._lines = bytearray()
-        self._n_whole = 0  # bytes in the file that are whole lines
-        self._flush_due: float | None = None
+        self._file: LineFile | None = None
 
     def open(self) -> None:
         """Create the file.
@@ -234,24 +231,21 @@ class JsonlSink:
         Raises:
             FeedError: If that is not possible.
         """
-        try:
-            self._file = io.FileIO(self._path, "w")
-        except OSError as error:
-            raise self._failure(error) from error
+        with self._failing_in_one_line():
+            self._file = LineFile(self._path, wait_s=FLUSH_S, replace=True)
 
     def send(self, message: Message) -> None:
         """Take a line, and write once many wait."""
-        self._lines += encode(message) + b"\n"
-        if self._flush_due is None:
-            self._flush_due = time.monotonic() + FLUSH_S
-        if len(self._lines) >= FLUSH_BYTES:
-            self._flush()
+        assert self._file is not None
+        with self._failing_in_one_line():
+            self._file.write(encode(message))
 
     def attend(self) -> float | None:
         """Write what has waited for a second."""
-        if self._flush_due is not None and time.monotonic() >= self._flush_due:
-            self._flush()
-        return self._flush_due
+        assert self._file is not None
+        with self._failing_in_one_line():
+            self._file.attend()
+        return self._file.due_s
 
     def readable(self) -> "zmq.Socket[bytes] | None":
         """None: nothing arrives from a file."""
@@ -260,30 +254,19 @@ class JsonlSink:
     def close(self) -> None:
         """Write what waits and close."""
         if self._file is not None:
-            try:
-                self._flush()
-            finally:
+            with self._failing_in_one_line():
                 self._file.close()
-                self._file = None
 
-    def _flush(self) -> None:
-        assert self._file is not None
-        lines, self._lines, self._flush_due = memoryview(bytes(self._lines)), bytearray(), None
-        n_written = 0
+    @contextlib.contextmanager
+    def _failing_in_one_line(self) -> Iterator[None]:
         try:
-            while n_written < len(lines):  # a disk that fills up takes a part
-                n_written += self._file.write(lines[n_written:]) or 0
+            yield
+        except FileNotFoundError as error:
+            folder = self._path.parent
+            raise FeedError(f"cannot write {self._path}: there is no folder {folder}; create it first") from error
         except OSError as error:
-            with contextlib.suppress(OSError):  # a pipe cannot be cut
-                self._file.truncate(self._n_whole)
-            raise self._failure(error) from error
-        self._n_whole += n_written
-
-    def _failure(self, error: OSError) -> FeedError:
-        if isinstance(error, FileNotFoundError):
-            return FeedError(f"cannot write {self._path}: there is no folder {self._path.parent}; create it first")
-        reason = (error.strerror or str(error)).lower()
-        return FeedError(f"cannot write {self._path}: {reason}; name another file with --out")
+            reason = (error.strerror or str(error)).lower()
+            raise FeedError(f"cannot write {self._path}: {reason}; name another file with --out") from error
 
 
 def _refuse_taken_ipc(address: str) -> None:

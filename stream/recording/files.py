@@ -8,16 +8,11 @@ For `talk.mkv` they are
 - `talk.session.json`: how it was analysed (`stream.recording.settings`).
 """
 
-import contextlib
-import io
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-FLUSH_S = 0.25
-FLUSH_BYTES = 1 << 16
+FLUSH_S = 0.25  # that a line may wait until it is written
 NAME_BYTES = 200  # of a recording's name: file systems take 255, and the endings need some
 
 
@@ -84,61 +79,3 @@ def named_files(folder: Path, name: str) -> RecordingFiles:
             f"{name[:NAME_BYTES]!r}; name it talk.mkv"
         )
     return new_files(folder / name)
-
-
-class LineFile:
-    """Appends lines to a new file, four times a second at the latest, and only whole ones, also where the disk is full.
-
-    A process that is killed in the middle of a write can leave the last line torn; every line before it is whole.
-
-    Args:
-        path: The file; must not exist.
-        now_s: The clock that says when lines have waited long enough.
-
-    Raises:
-        OSError: If it cannot be created; and from `write`, `flush` and `close`, if it cannot be written.
-    """
-
-    def __init__(self, path: Path, *, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._file = io.FileIO(path, "x")
-        self._now_s = now_s
-        self._lines = bytearray()
-        self._n_whole = 0  # bytes in the file that are whole lines
-        self._due_s: float | None = None
-
-    def write(self, line: bytes) -> None:
-        """Take a line, without its end, and write what is due."""
-        self._lines += line + b"\n"
-        if self._due_s is None:
-            self._due_s = self._now_s() + FLUSH_S
-        if len(self._lines) >= FLUSH_BYTES:
-            self.flush()
-        self.attend()
-
-    def attend(self) -> None:
-        """Write what has waited long enough."""
-        if self._due_s is not None and self._now_s() >= self._due_s:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what waits. Where that fails it goes on waiting, and the file ends with the last whole line before."""
-        lines, self._due_s = memoryview(bytes(self._lines)), None
-        n_written = 0
-        try:
-            while n_written < len(lines):  # a disk that fills up takes a part
-                n_written += self._file.write(lines[n_written:]) or 0
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._n_whole)
-                self._file.seek(self._n_whole)
-            raise
-        self._lines.clear()
-        self._n_whole += n_written
-
-    def close(self) -> None:
-        """Write what waits, and close. Closing twice is harmless."""
-        if not self._file.closed:
-            try:
-                self.flush()
-            finally:
-                self._file.close()

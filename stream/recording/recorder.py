@@ -13,11 +13,13 @@ from typing import Any, Self
 
 import av
 
-from stream.recording.files import FLUSH_S, LineFile, RecordingError, RecordingFiles
+from stream.line_file import LineFile
+from stream.recording.files import FLUSH_S, RecordingError, RecordingFiles
 from stream.recording.settings import RecordedSession, write_settings
-from stream.recording.tape import Item, Tape, complete_ns
+from stream.recording.tape import Tape
 from stream.recording.times import EndLine, NoteLine
 from stream.records import SourceEvent, VideoFrame
+from stream.source import Item, complete_ns
 from stream.windows import NS_PER_S
 
 QUEUE_S = 4.0
@@ -67,7 +69,7 @@ class Recorder:
             RecordingError: If they cannot be created.
         """
         try:
-            self._times = LineFile(self._files.times)  # refuses a file that exists
+            self._times = LineFile(self._files.times, wait_s=FLUSH_S)  # refuses a file that exists
             with contextlib.ExitStack() as failed:
                 failed.callback(self._files.times.unlink)
                 failed.callback(self._times.close)

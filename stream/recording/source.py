@@ -15,9 +15,10 @@ from stream.clock import Clock, MonotonicClock
 from stream.recording.files import RecordingError, files_of
 from stream.recording.reel import Reel
 from stream.recording.settings import read_settings
-from stream.recording.tape import FILM_ORIGIN, Item, complete_ns
+from stream.recording.tape import FILM_ORIGIN
 from stream.recording.times import AudioLine, EndLine, EventLine, FrameLine, NoteLine, read_lines
 from stream.records import AudioBlock, SourceEvent, SourceHealth, SourceInfo, VideoFrame
+from stream.source import Item, complete_ns
 from stream.sources.pacing import Pacer, Speed
 from stream.windows import NS_PER_S
 

@@ -10,7 +10,8 @@ from typing import Protocol, Self
 import zmq
 
 from stream.feed.messages import Message, Session, encode
-from stream.recording.files import FLUSH_S, LineFile, RecordingError, RecordingFiles, named_files
+from stream.line_file import LineFile
+from stream.recording.files import FLUSH_S, RecordingError, RecordingFiles, named_files
 from stream.recording.recorder import Recorder
 from stream.recording.settings import RecordedSession
 from stream.records import SourceEvent, SourceInfo
@@ -221,7 +222,7 @@ class _Running:
         self._broken_off = broken_off
         self.recorder = Recorder(files, settings, told=self._break_off)
         try:
-            self._feed = LineFile(files.feed)  # refuses a file that exists
+            self._feed = LineFile(files.feed, wait_s=FLUSH_S)  # refuses a file that exists
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise RecordingError(f"cannot record {files.film}: {reason}; choose another name") from error

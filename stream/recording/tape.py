@@ -6,26 +6,19 @@ import zlib
 import msgspec
 import numpy as np
 
-from stream.recording.files import LineFile, RecordingFiles
+from stream.line_file import LineFile
+from stream.recording.files import RecordingFiles
 from stream.recording.film import Film
 from stream.recording.settings import RecordedSession
 from stream.recording.times import AudioLine, EndLine, EventLine, FrameLine, Line, NoteLine
 from stream.records import RATE_HZ, AudioBlock, SourceEvent, VideoFrame
+from stream.source import Item, complete_ns
 from stream.windows import NS_PER_S
-
-Item = VideoFrame | AudioBlock | SourceEvent
 
 BLOCK_NS = NS_PER_S // 10  # no source hands out longer audio blocks
 NS_PER_MS = NS_PER_S // 1000
 FILM_ORIGIN = "film_origin_ns"  # the note of the session time of a film's zero; without it the two are the same
 HEAD_NS = NS_PER_S  # of sound held back at the start, until the first picture says what size the film has
-
-
-def complete_ns(item: Item) -> int:
-    """The time when an item is complete: a source hands items out in its order."""
-    if isinstance(item, AudioBlock):
-        return (item.first + len(item.samples)) * NS_PER_S // RATE_HZ
-    return item.t_ns
 
 
 class Tape:

@@ -15,7 +15,7 @@ import numpy as np
 
 from stream.clock import Clock, MonotonicClock
 from stream.records import RATE_HZ, AudioBlock, SourceEvent, SourceHealth, SourceInfo, VideoFrame
-from stream.source import Item, Source
+from stream.source import Item, Source, complete_ns
 from stream.sources.chaos_drift import Stretch
 from stream.sources.chaos_plan import ChaosPlan, generator, random_word
 from stream.windows import NS_PER_S
@@ -145,13 +145,6 @@ class ChaosSource:
             until_ns = max(until_ns, end_ns)
         if self._zero_ns + until_ns > now_ns and until_ns > due_ns:
             self._clock.wait_until(self._zero_ns + until_ns, self._stopped)
-
-
-def complete_ns(item: VideoFrame | AudioBlock) -> int:
-    """Session time at which an item is complete, and so may be handed on."""
-    if isinstance(item, VideoFrame):
-        return item.t_ns
-    return -(-(item.first + len(item.samples)) * NS_PER_S // RATE_HZ)
 
 
 def drifting(items: Iterable[Item], ppm: float) -> Iterator[Item]:

@@ -20,7 +20,8 @@ from stream.feed.sinks import ZmqSink
 from stream.records import AudioBlock, SourceEvent, SourceHealth, VideoFrame
 from stream.scoring import Scorer
 from stream.session import Session
-from stream.sources.chaos import ChaosSource, complete_ns, drifting
+from stream.source import complete_ns
+from stream.sources.chaos import ChaosSource, drifting
 from stream.sources.chaos_drift import DriftingSink, Stretch
 from stream.sources.chaos_load import Slowed, slow_subscriber
 from stream.sources.chaos_plan import EXAMPLES, ChaosPlan, Fault, parse

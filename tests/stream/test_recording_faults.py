@@ -11,7 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from stream.recording.files import LineFile, RecordingError, new_files
+from stream.line_file import LineFile
+from stream.recording.files import RecordingError, new_files
 from stream.recording.recorder import Recorder
 from stream.recording.source import RecordedSource
 from stream.records import AudioBlock, SourceEvent, VideoFrame
@@ -202,7 +203,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_session(tmp_path:
 
 def test_lines_are_written_when_they_have_waited_a_quarter_of_a_second(tmp_path: Path) -> None:
     now_s = [0.0]
-    lines = LineFile(tmp_path / "a.jsonl", now_s=lambda: now_s[0])
+    lines = LineFile(tmp_path / "a.jsonl", wait_s=0.25, now_s=lambda: now_s[0])
     lines.write(b"one")
     now_s[0] = 0.2
     lines.attend()
@@ -220,7 +221,7 @@ def test_lines_are_written_when_they_have_waited_a_quarter_of_a_second(tmp_path:
 
 def test_a_full_disk_leaves_only_whole_lines_and_what_waits_is_written_once_there_is_room(small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(bytes(1_000_000))
-    lines, taken = LineFile(small_disk / "a.jsonl"), []
+    lines, taken = LineFile(small_disk / "a.jsonl", wait_s=0.25), []
 
     def fill() -> None:
         for k in range(100):

@@ -28,7 +28,7 @@ from stream.lane import N_SEEN, Lane
 from stream.perception.seen import PersonEvent
 from stream.records import RATE_HZ, AudioBlock, FrameFaces, SourceInfo, VideoFrame
 from stream.session import Session
-from stream.sources.chaos import complete_ns
+from stream.source import complete_ns
 from stream.sources.chaos_load import Slowed
 from stream.windows import NS_PER_S, sample_index
 from tests.sessions import Item, MadeSource, frames, in_order, sound

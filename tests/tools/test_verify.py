@@ -22,9 +22,9 @@ from stream.recording.files import RecordingError, files_of
 from stream.recording.settings import RecordedSession
 from stream.recording.source import RecordedSource
 from stream.recording.switch import RecordingSwitch
-from stream.recording.tape import Item, complete_ns
 from stream.records import AudioBlock, SourceInfo, VideoFrame
 from stream.session import Session
+from stream.source import Item, complete_ns
 from stream.sources.media import MediaSource, Speed
 from tests.media_files import truncate
 from tests.recordings import record, record_session, settings
