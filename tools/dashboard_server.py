@@ -5,27 +5,22 @@ loopback host or carry the token, which no other site knows.
 """
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import ipaddress
 import re
-import socket
-import socketserver
-import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import parse_qs, quote, urlsplit
 
+from stream.bridges.web import POLL_S, WebHandler, WebServer
 from stream.feed.security import FeedError
 from tools.dashboard_board import Board
 
 MAX_CONNECTIONS = 64
-POLL_S = 0.1  # how soon it notices that it is to stop
-QUIET_S = 10.0  # a peer that neither asks nor reads for so long is cut off
+MIN_TOKEN = 8  # characters; nothing slows down who tries them all
 _PART = re.compile(r'<link rel="stylesheet" href="(?P<style>\w+\.css)">|<script src="(?P<script>\w+\.js)"></script>')
 
 
@@ -33,10 +28,13 @@ def check_access(host: str, token: str | None) -> None:
     """Refuse to show a feed to a network without a token.
 
     Raises:
-        FeedError: If the host is not loopback and there is no token, or the token is empty.
+        FeedError: If the host is not loopback and there is no token, or the token is easily guessed.
     """
-    if token == "":
-        raise FeedError("expected a token of some length, got an empty one; leave --token out on a loopback address")
+    if token is not None and len(token) < MIN_TOKEN:
+        raise FeedError(
+            f"expected a token of {MIN_TOKEN} characters or more, got one of {len(token)}; pass a longer one, or none "
+            "on a loopback address"
+        )
     if token is None and not is_loopback(host):
         raise FeedError(
             f"expected a loopback host for a dashboard without a token, got {host}; pass --token TEXT, "
@@ -90,7 +88,7 @@ class PageServer:
         self._host = host
         self._token = token
         try:
-            self._server = _Server((host, port), board, token)
+            self._server = _Server(host, port, board, token)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise FeedError(f"cannot serve on {host}:{port}: {reason}; take another with --host or --port") from error
@@ -113,75 +111,42 @@ class PageServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.shutdown()
-        self._server.cut_off()  # a browser keeps connections in reserve
+        self._server.cut_off()
         self._board.close()
         self._server.server_close()  # waits for the connections' threads
         self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-    request_queue_size = 64
-
-    def __init__(self, where: tuple[str, int], board: Board, token: str | None) -> None:
-        self.address_family = _family(where[0])
+class _Server(WebServer):
+    def __init__(self, host: str, port: int, board: Board, token: str | None) -> None:
         self.board = board
         self.token = token
         self.page, self.policy = page()
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._open: set[socket.socket] = set()
-        super().__init__(where, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            self._open.add(request)
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._open.discard(request)
-            self._free.release()
-
-    def cut_off(self) -> None:
-        """End every connection; those who wait for its peer are told so by the socket."""
-        for peer in tuple(self._open):
-            with contextlib.suppress(OSError):  # it has just ended by itself
-                peer.shutdown(socket.SHUT_RDWR)
-
-    def server_bind(self) -> None:
-        """Bind, without asking a name server what this machine is called, as `HTTPServer` does."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Tell of faults of ours; a viewer who went away is none."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
+        super().__init__(host, port, _Handler, max_connections=MAX_CONNECTIONS)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(WebHandler):
     server: _Server
-    timeout = QUIET_S
 
-    def do_GET(self) -> None:
+    def setup(self) -> None:
+        super().setup()
+        self.policy = self.server.policy
+
+    def get(self) -> None:
         try:
             url = urlsplit(self.path)
             allowed = self._may_look(parse_qs(url.query).get("token", [""])[0])
         except ValueError:  # brackets of no address
-            self._answer(400, "text/plain", b"expected a URL\n")
+            self.answer(400, "text/plain", b"expected a URL\n")
             return
         if not allowed:
-            self._answer(403, "text/plain", b"expected the dashboard's token: open the address that it printed\n")
+            self.answer(403, "text/plain", b"expected the dashboard's token: open the address that it printed\n")
         elif url.path == "/":
-            self._answer(200, "text/html", self.server.page)
+            self.answer(200, "text/html", self.server.page)
         elif url.path == "/feed":
             self._stream()
         else:
-            self._answer(404, "text/plain", b"expected / or /feed\n")
+            self.answer(404, "text/plain", b"expected / or /feed\n")
 
     def _may_look(self, token: str) -> bool:
         if self.server.token is None:  # another site's name may be made to lead here: only our own are answered
@@ -191,34 +156,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self) -> None:
         viewer = self.server.board.join()
         if viewer is None:
-            self._answer(503, "text/plain", b"too many viewers\n")
+            self.answer(503, "text/plain", b"too many viewers\n")
             return
         try:
-            self._head(200, "text/event-stream")
+            self.head(200, "text/event-stream")
             while (told := self.server.board.wait(viewer)) is not None:
-                self.wfile.write(told)
+                self.write(told)
         finally:
             self.server.board.leave(viewer)
-
-    def _answer(self, code: int, kind: str, body: bytes) -> None:
-        self._head(code, kind, len(body))
-        self.wfile.write(body)
-
-    def _head(self, code: int, kind: str, length: int | None = None) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", self.server.policy)
-        self.send_header("Referrer-Policy", "no-referrer")  # the token is in the address
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("X-Frame-Options", "DENY")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is the base class's
-        """Nothing: requests carry the token."""
-
-
-def _family(host: str) -> Any:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

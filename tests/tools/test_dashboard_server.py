@@ -70,11 +70,12 @@ def test_a_network_needs_a_token() -> None:
     for host in ("0.0.0.0", "192.168.1.2", "::", "robot.local", ""):
         with pytest.raises(FeedError, match=f"expected a loopback host for a dashboard without a token, got {host}"):
             check_access(host, None)
-        check_access(host, "secret")
+        check_access(host, "a secret")
     for host in ("127.0.0.1", "localhost", "::1", "127.9.9.9"):
         check_access(host, None)
-    with pytest.raises(FeedError, match="expected a token of some length"):
-        check_access("127.0.0.1", "")
+    for token in ("", "secrets"):
+        with pytest.raises(FeedError, match=f"expected a token of 8 characters or more, got one of {len(token)}"):
+            check_access("127.0.0.1", token)
 
 
 def test_a_port_in_use_is_told() -> None:
@@ -113,10 +114,18 @@ def test_garbage_and_peers_that_say_nothing_disturb_nobody() -> None:
             peer.close()
 
 
-def test_more_connections_than_allowed_are_cut_off() -> None:
+def test_a_viewer_is_let_in_while_silent_peers_hold_all_places() -> None:
     with served(board()) as server:
         where = ("127.0.0.1", urlsplit(server.url).port)
-        peers = [socket.create_connection(where, WAIT_S) for _ in range(MAX_CONNECTIONS + 1)]
-        assert peers[-1].recv(1) == b""
-        for peer in peers:
-            peer.close()
+        with events(server.url) as told:
+            peers = [socket.create_connection(where, WAIT_S) for _ in range(MAX_CONNECTIONS)]
+            assert answer(server.url)[0] == 200
+            assert next(told)[0] == "state"  # who looks already stays
+            for peer in peers:
+                peer.close()
+
+
+@pytest.mark.parametrize("port", [70_000, -1])
+def test_a_port_that_is_none_is_told(port: int) -> None:
+    with pytest.raises(FeedError, match=rf"cannot serve on 127\.0\.0\.1:{port}: .*0-65535"):
+        PageServer(board(), host="127.0.0.1", port=port, token=None)
