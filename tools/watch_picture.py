@@ -1,0 +1,241 @@
+"""The picture of a feed in the terminal, as lines: as much of it as fits, and never more.
+
+Everything can be read without colour, and every colour both on black and on white. A history has a cell for each
+estimate, the newest at its right end: a letter for the label, above it a block as high as the confidence.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from tools.watch_board import GONE_S, Board, Mark, PersonView, StreamView
+from tools.watch_words import about, printable, rates, verdict, weights, who
+
+STALE_S = 3.0  # without a message, heartbeats included
+CARD = 38  # columns of a card at least: two fit into 80
+NAME = 12  # columns of a label at most
+MAX_COLUMNS, MAX_LINES = 500, 200
+BLOCKS = "▁▂▃▄▅▆▇█"
+ABSTAINED, GAP = "·", " "
+GOOD, WARN, BAD, CALM = "#208850", "#b07000", "#d03a30", "#2d8a70"
+COLOURS = {
+    "neutral": "#767676", "calm": "#2d8a70", "happiness": "#b07000", "surprise": "#c9489a", "sadness": "#3f78d8",
+    "anger": "#d8453e", "disgust": "#4f8a2a", "fear": "#8d64d0", "contempt": "#a06a45",
+}  # fmt: skip
+OTHERS = ("#1f8a8a", "#8a7a1f", "#5f78a8", "#b5554a")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Detail:
+    """How much is shown: persons as cards, or in one or two lines each; whether letters are explained; events."""
+
+    cards: bool = False
+    lines: int = 1
+    legend: bool = True
+    events: int = 0
+
+
+DETAILS = (
+    _Detail(cards=True, events=5),
+    _Detail(cards=True, events=1),
+    _Detail(lines=2, events=5),
+    _Detail(lines=2, events=1),
+    _Detail(events=1),
+    _Detail(),
+    _Detail(legend=False),
+)
+
+
+def picture(board: Board, now_s: float, columns: int, lines: int) -> list[Text]:
+    """The lines of the picture at `now_s`, none longer than `columns`, and at most `lines`."""
+    columns, lines = min(max(columns, 1), MAX_COLUMNS), min(max(lines, 1), MAX_LINES)
+    head = _head(board, now_s, columns)
+    streams = board.streams
+    if not streams:
+        head.append(Text(f"waiting for {printable(board.address)}", WARN))
+    for detail in DETAILS:
+        parts = [_stream(name, stream, now_s, columns, detail) for name, stream in streams]
+        if len(head) + sum(map(len, parts)) <= lines:
+            break
+    else:
+        parts = _cropped(parts, max(0, lines - len(head)))
+    shown = [*head, *(line for part in parts for line in part)][:lines]
+    for line in shown:
+        line.truncate(columns, overflow="ellipsis")
+    return shown
+
+
+def letters(labels: Sequence[str]) -> dict[str, str]:
+    """A letter for each label: its first, small, else large, else another of its letters, else a digit or `?`."""
+    chosen: dict[str, str] = {}
+    for label in labels:
+        name = printable(label)
+        others = [c for c in name[1:].lower() + "0123456789" if c.isalnum() and c.isascii()]
+        wanted = [name[:1].lower(), name[:1].upper(), *others]
+        free = (c for c in wanted if c.isascii() and c.isalnum() and c not in chosen.values())
+        chosen[label] = next(free, "?")
+    return chosen
+
+
+def colour_of(label: str, labels: Sequence[str]) -> str:
+    """The colour of a label, the same wherever it is shown."""
+    known = COLOURS.get(label.lower())
+    return known or OTHERS[(list(labels).index(label) if label in labels else 0) % len(OTHERS)]
+
+
+def _head(board: Board, now_s: float, columns: int) -> list[Text]:
+    parts = [Text.assemble(("emocast ", "bold"), printable(board.address))]
+    if board.streams:
+        parts.append(Text(f"{board.received.rate_hz(now_s):.1f} messages/s"))
+        if (late := board.received.late_ms(now_s)) is not None:
+            parts.append(Text("{:.0f} ms late, at most {:.0f}".format(*late)))
+        parts.append(Text(f"{board.n_lost} lost here", WARN) if board.n_lost else Text("0 lost"))
+    if board.n_malformed:
+        parts.append(Text(f"{board.n_malformed} unreadable: another version?", WARN))
+    return _flowed(parts, columns)
+
+
+def _stream(name: str, stream: StreamView, now_s: float, columns: int, detail: _Detail) -> list[Text]:
+    state, style, stale = _state(stream, now_s)
+    title = [Text(printable(name), "bold"), Text(f"● {state}", style)]
+    if stream.session is not None:
+        title.append(Text(f"{printable(about(stream.session))}, each {stream.session.hop_s:g} s", "dim"))
+    head = _flowed(title, columns)
+    body = _flowed([Text(printable(part)) for part in rates(stream.status)], columns, ", ") if stream.status else []
+    people = sorted(stream.persons.items())
+    until_s = now_s if stream.ended_s is None else stream.ended_s
+    if detail.cards:
+        body += _cards([person for _, person in people], stream.labels, until_s, columns)
+    else:
+        body += _legend(stream.labels, columns) if detail.legend and people else []
+        for _, person in people:
+            body += _row(person, stream.labels, until_s, columns, detail.lines)
+    for event in list(stream.events)[-detail.events :] if detail.events else ():
+        body.append(Text(printable(f"{event.t:8.2f} s  {event.kind}  {event.text}"), "dim"))
+    if stale:
+        for line in body:
+            line.stylize("dim")
+    return head + body
+
+
+def _state(stream: StreamView, now_s: float) -> tuple[str, str, bool]:
+    silent_s = now_s - stream.heard_s
+    if stream.ended_s is not None:
+        return "ended", CALM, False
+    if silent_s >= STALE_S:
+        return f"stale: nothing for {silent_s:.0f} s", f"bold {BAD}", True
+    return "live", GOOD, False
+
+
+def _cards(people: list[PersonView], labels: Sequence[str], now_s: float, columns: int) -> list[Text]:
+    n_beside = max(1, min(len(people), columns // CARD))
+    width = columns // n_beside
+    cards = [_card(person, labels, now_s, width) for person in people]
+    rows = [cards[first : first + n_beside] for first in range(0, len(cards), n_beside)]
+    return [Text.assemble(*beside) for row in rows for beside in zip(*row, strict=True)]
+
+
+def _card(person: PersonView, labels: Sequence[str], now_s: float, width: int) -> list[Text]:
+    newest, inner = person.newest, max(1, width - 4)
+    colour = "dim" if newest.label is None else colour_of(newest.label, labels)
+    letter, n_name = letters(labels), min(NAME, max((len(label) for label in labels), default=0))
+    n_bar = max(0, inner - n_name - 8)
+    body = []
+    for label in labels:
+        share = newest.posterior.get(label, 0.0)
+        name = _fitted(Text(f"{letter[label]} {printable(label)}"), n_name + 2)
+        bar = _fitted(Text("█" * round(share * n_bar), colour_of(label, labels)), n_bar)
+        line = Text.assemble(name, " ", bar, f" {share:4.2f}")
+        body.append(line)
+        if label == newest.label:
+            line.stylize("bold")
+    body += [_heights(person.marks, labels, inner), _letters(person.marks, labels, inner)]
+    body.append(Text(printable(_foot(person, now_s)), "dim"))
+    title = Text(f" {printable(who(newest.person))}: {printable(_verdict(person, now_s))} ", f"bold {colour}")
+    return _boxed(title, body, width, colour)
+
+
+def _row(person: PersonView, labels: Sequence[str], now_s: float, columns: int, lines: int) -> list[Text]:
+    n_verdict = NAME + 5
+    newest, n_left = person.newest, 10 + n_verdict + 1
+    colour = "dim" if newest.label is None else colour_of(newest.label, labels)
+    said = Text.assemble(
+        _fitted(Text(printable(who(newest.person))), 10),
+        _fitted(Text(printable(_verdict(person, now_s)), f"bold {colour}"), n_verdict),
+        " ",
+    )
+    n_history = max(0, columns - n_left)
+    below = Text.assemble(said, _letters(person.marks, labels, n_history))
+    if lines == 1:
+        return [below]
+    foot = _fitted(Text(f"  {printable(weights(newest))}", "dim"), n_left)
+    return [below, Text.assemble(foot, _heights(person.marks, labels, n_history))]
+
+
+def _verdict(person: PersonView, now_s: float) -> str:
+    since_s = now_s - person.at_s
+    return f"nothing for {since_s:.0f} s" if since_s >= GONE_S else verdict(person.newest)
+
+
+def _foot(person: PersonView, now_s: float) -> str:
+    age_s = now_s - person.at_s + (person.newest.age_ms or 0.0) / 1000
+    return f"{weights(person.newest)}  {age_s:.1f} s old".strip()
+
+
+def _letters(marks: Iterable[Mark | None], labels: Sequence[str], width: int) -> Text:
+    known = letters(labels)
+    return _cells(marks, labels, width, lambda mark: known.get(mark.label or "", ABSTAINED))
+
+
+def _heights(marks: Iterable[Mark | None], labels: Sequence[str], width: int) -> Text:
+    def block(mark: Mark) -> str:
+        return BLOCKS[min(len(BLOCKS) - 1, int(mark.confidence * len(BLOCKS)))] if mark.label else ABSTAINED
+
+    return _cells(marks, labels, width, block)
+
+
+def _cells(marks: Iterable[Mark | None], labels: Sequence[str], width: int, of: Callable[[Mark], str]) -> Text:
+    cells = Text()
+    for mark in list(marks)[-width:] if width else ():
+        style = "" if mark is None or mark.label is None else colour_of(mark.label, labels)
+        cells.append(GAP if mark is None else of(mark), style)
+    cells.pad_left(width - len(cells))
+    return cells
+
+
+def _legend(labels: Sequence[str], columns: int) -> list[Text]:
+    known = letters(labels)
+    parts = [Text(f"{known[label]} {printable(label)}", colour_of(label, labels)) for label in labels]
+    return _flowed([*parts, Text(f"{ABSTAINED} none")], columns)
+
+
+def _boxed(title: Text, body: list[Text], width: int, style: str) -> list[Text]:
+    title.truncate(max(0, width - 4), overflow="ellipsis")
+    top = Text.assemble(("╭─", style), title, ("─" * (width - title.cell_len - 3) + "╮", style))
+    lines = [Text.assemble(("│ ", style), _fitted(line, max(0, width - 4)), (" │", style)) for line in body]
+    return [top, *lines, Text("╰" + "─" * (width - 2) + "╯", style)]
+
+
+def _fitted(text: Text, width: int) -> Text:
+    text.truncate(width, overflow="ellipsis", pad=True)
+    return text
+
+
+def _flowed(parts: Sequence[Text], columns: int, between: str = "  ") -> list[Text]:
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + len(between) + part.cell_len <= columns:
+            lines[-1].append(between).append_text(part)
+        else:
+            lines.append(Text().append_text(part))  # its style is not that of the whole line
+    return lines
+
+
+def _cropped(parts: list[list[Text]], lines: int) -> list[list[Text]]:
+    # each stream its share; the last line that is left says how many are not shown
+    share = max(1, lines // max(1, len(parts)))
+    return [
+        part if len(part) <= share else [*part[: share - 1], Text(f"… {len(part) - share + 1} more lines", "dim")]
+        for part in parts
+    ]
