@@ -6,7 +6,9 @@ import webbrowser
 from contextlib import ExitStack
 from pathlib import Path
 
+from stream.feed.arrivals import lateness_s
 from stream.feed.keys import load_client_keys
+from stream.feed.messages import Status
 from stream.feed.subscriber import Subscriber
 from tools.dashboard_board import Board
 from tools.dashboard_history import History, read_file
@@ -29,7 +31,7 @@ def dashboard(
     """Serve the page until Ctrl-C.
 
     Args:
-        address: Of the publisher, which may start later and restart.
+        address: Of the publisher, which may start later and restart; or the name of a file, as `file`.
         host: Where the page is served; any but loopback needs a token.
         port: Likewise; 0 takes any free one.
         token: What the address of the page must carry.
@@ -46,6 +48,8 @@ def dashboard(
             or the file says nothing.
     """
     check_access(host, token)
+    if file is None and is_file_name(address):
+        file = Path(address)
     try:
         with ExitStack() as opened:
             if file is None:
@@ -55,6 +59,8 @@ def dashboard(
                 board = Board(read_file(file), source=file.name, recorded=True)
             server = opened.enter_context(PageServer(board, host=host, port=port, token=token))
             print(f"dashboard of {address if file is None else file} at {server.url}", flush=True)
+            if server.elsewhere:
+                print("from other machines: this one's name in the place of its address", flush=True)
             if open_browser:
                 webbrowser.open(server.url)
             if file is None:
@@ -66,6 +72,11 @@ def dashboard(
     return 0
 
 
+def is_file_name(address: str) -> bool:
+    """Whether what was given as an address is the name of a `.jsonl` or a recording."""
+    return "://" not in address and Path(address).suffix in (".jsonl", ".mkv")
+
+
 def _subscriber(address: str, *, insecure: bool, key: str | None) -> Subscriber:
     keys = None if key is None else load_client_keys(key)
     server_key, secret = (None, None) if keys is None else (keys.server_key, keys.client_secret)
@@ -74,12 +85,15 @@ def _subscriber(address: str, *, insecure: bool, key: str | None) -> Subscriber:
 
 def follow(feed: Subscriber, board: Board, ended: threading.Event | None = None) -> None:
     """Take what the feed says to the board, in batches, until `ended` is set."""
+    late_ms = None
     while ended is None or not ended.is_set():
         due = time.monotonic() + BATCH_S
         while (left := due - time.monotonic()) > 0:
             if (message := feed.receive(left)) is not None:
                 board.take(message)
-        board.count(lost=sum(feed.n_lost.values()), unreadable=feed.n_malformed)
+                if isinstance(message, Status) and (late_s := lateness_s(message)) is not None:
+                    late_ms = round(late_s * 1000, 1)
+        board.count(lost=sum(feed.n_lost.values()), unreadable=feed.n_malformed, late_ms=late_ms)
         board.flush()
 
 

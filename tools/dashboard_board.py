@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from stream.feed.messages import Message, encode
-from tools.dashboard_history import History
+from tools.dashboard_history import MAX_STREAMS, History
 
 VIEWER_QUEUE = 64  # batches that wait for a slow viewer: some ten seconds
 MAX_VIEWERS = 32
@@ -39,7 +39,7 @@ class Board:
         self._viewers: set[Viewer] = set()
         self._batch: list[msgspec.Raw] = []
         self._heard: dict[str, float] = {}
-        self._counts = {"lost": 0, "unreadable": 0}
+        self._counts: dict[str, float | None] = {"lost": 0, "unreadable": 0, "late_ms": None}
         self._beat_due = now() + BEAT_S
         self._closed = False
 
@@ -47,14 +47,17 @@ class Board:
         """Note a message; viewers get it with the next `flush`."""
         with self._changed:
             self._history.take(message)
-            self._heard[message.stream] = self._now()
+            self._heard.pop(message.stream, None)
+            self._heard[message.stream] = self._now()  # those heard last at the end
+            if len(self._heard) > MAX_STREAMS:
+                del self._heard[next(iter(self._heard))]
             if self._viewers:
                 self._batch.append(msgspec.Raw(encode(message)))
 
-    def count(self, *, lost: int, unreadable: int) -> None:
-        """Note how many messages were lost on the way here, and how many could not be read."""
+    def count(self, *, lost: int, unreadable: int, late_ms: float | None) -> None:
+        """Note how many messages were lost on the way here, how many could not be read, and how late they come."""
         with self._changed:
-            self._counts = {"lost": lost, "unreadable": unreadable}
+            self._counts = {"lost": lost, "unreadable": unreadable, "late_ms": late_ms}
 
     def flush(self) -> None:
         """Hand the viewers what has gathered, and each second a beat."""

@@ -180,7 +180,10 @@ def read_file(path: Path) -> History:
                 n_messages += 1
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise FeedError(f"cannot open {feed}: {reason}; name a .jsonl of messages or a recording's .mkv") from error
+        raise FeedError(
+            f"cannot open {feed}: {reason}; name a .jsonl of messages (--out), or the .mkv of a recording (--record), "
+            "which has its feed beside it"
+        ) from error
     if not n_messages:
         raise FeedError(
             f"expected messages of the feed in {feed}, one a line, got none; make one with --out or --record"

@@ -21,6 +21,7 @@ from tools.dashboard_board import Board
 
 MAX_CONNECTIONS = 64
 MIN_TOKEN = 8  # characters; nothing slows down who tries them all
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # hosts that are all addresses, to one of them
 _PART = re.compile(r'<link rel="stylesheet" href="(?P<style>\w+\.css)">|<script src="(?P<script>\w+\.js)"></script>')
 
 
@@ -98,10 +99,16 @@ class PageServer:
 
     @property
     def url(self) -> str:
-        """Where a browser finds the page, the token included."""
+        """Where a browser on this machine finds the page, the token included."""
         query = "" if self._token is None else f"?token={quote(self._token, safe='')}"
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = ANYWHERE.get(self._host, self._host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self._server.server_port}/{query}"
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether every address of this machine leads to it."""
+        return self._host in ANYWHERE
 
     def __enter__(self) -> Self:
         self._thread.start()

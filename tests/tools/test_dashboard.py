@@ -87,10 +87,11 @@ def test_the_command_says_where_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     assert (process.returncode, out, error) == (0, "", "")
 
 
-def test_the_command_shows_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_address", [False, True])
+def test_the_command_shows_a_file(as_address: bool, tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     path.write_bytes(b"".join(encode(m) + b"\n" for m in (session(), estimate(1, 1.0), estimate(1, 2.0))))
-    with running("-c", RUN, "tcp://127.0.0.1:1", str(path)) as process:
+    with running("-c", RUN, *([str(path)] if as_address else ["tcp://127.0.0.1:1", str(path)])) as process:
         line = line_of(process.stdout)
         assert line.startswith(f"dashboard of {path} at http://127.0.0.1:")
         with events(line.split()[-1]) as told:

@@ -7,7 +7,7 @@ from typing import Any
 from stream.feed.messages import encode
 from tests.feeds import WAIT_S, estimate, session
 from tools.dashboard_board import BEAT_S, MAX_VIEWERS, VIEWER_QUEUE, Board, Viewer
-from tools.dashboard_history import History
+from tools.dashboard_history import MAX_STREAMS, History
 
 
 class Clock:
@@ -76,13 +76,13 @@ def test_a_beat_says_each_second_how_long_each_stream_was_silent_and_what_was_lo
     board.take(estimate(1, stream="b"))
     board.flush()
     told(board, viewer)
-    board.count(lost=3, unreadable=1)
+    board.count(lost=3, unreadable=1, late_ms=2.5)
     for _ in range(10):
         clock.s += BEAT_S / 4
         board.flush()
     beats = told(board, viewer)
     assert [(name, beat["silent_s"]["b"]) for name, beat in beats] == [("beat", 1.0), ("beat", 2.0)]
-    assert (beats[0][1]["lost"], beats[0][1]["unreadable"]) == (3, 1)
+    assert [beats[0][1][name] for name in ("lost", "unreadable", "late_ms")] == [3, 1, 2.5]
 
 
 def test_a_viewer_that_is_slow_is_told_the_state_again_and_others_lose_nothing() -> None:
@@ -99,6 +99,15 @@ def test_a_viewer_that_is_slow_is_told_the_state_again_and_others_lose_nothing()
     assert seen == [float(i) for i in range(2 * VIEWER_QUEUE)]
     ((name, state),) = told(board, slow)
     assert (name, times(state)) == ("state", seen)
+
+
+def test_streams_that_are_made_up_without_end_are_forgotten() -> None:
+    board = board_at(Clock())
+    for k in range(3 * MAX_STREAMS):
+        board.take(estimate(1, stream=f"s{k:02}"))
+    ((_, state),) = told(board, joined(board))
+    newest = [f"s{k:02}" for k in range(2 * MAX_STREAMS, 3 * MAX_STREAMS)]
+    assert (sorted(state["silent_s"]), sorted(state["streams"])) == (newest, newest)
 
 
 def test_there_is_room_for_so_many_and_again_when_one_leaves() -> None:

@@ -118,7 +118,9 @@ def test_a_file_is_kept_whole_but_for_what_is_no_message(tmp_path: Path, name: s
 
 
 def test_a_file_that_says_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FeedError, match=r"cannot open .*talk\.feed\.jsonl: no such file or directory; name a \.jsonl"):
+    with pytest.raises(
+        FeedError, match=r"cannot open .*talk\.feed\.jsonl: no such file or directory; name a \.jsonl of messages"
+    ):
         read_file(tmp_path / "talk.mkv")
     (tmp_path / "empty.jsonl").write_text("nothing\n")
     with pytest.raises(FeedError, match=r"expected messages of the feed in .*empty\.jsonl, one a line, got none"):

@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 
-from stream.feed.messages import encode
+from stream.feed.messages import Estimate, Session, decode, encode
 from stream.feed.publisher import Feed
 from stream.feed.sinks import ZmqSink
+from stream.recording.files import files_of
+from stream.sources.media import MediaSource, Speed
 from tests.dashboards import following, knows, showing, start_browser
 from tests.feeds import ANY, estimate, event, serving, session, status, until
+from tests.recordings import record_session
 from tools.dashboard_board import Board
 from tools.dashboard_history import History, read_file
 
 NOTICE = "Estimates are guesses, not facts about a person; ask <b>first</b>."
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+SCRUB = """const bar = document.querySelector('.scrub input');
+    bar.value = arguments[0]; bar.dispatchEvent(new Event('input'));"""
 DESK = {"width": 1400, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
 
 
@@ -187,6 +192,32 @@ def test_a_phone_needs_no_sideways_scrolling(live: tuple[Page, Feed]) -> None:
         assert (box["left"] >= 0, box["right"] <= 390, box["width"] > 300) == (True, True, True)
 
 
+def test_another_hop_changes_nothing_but_what_the_session_says(live: tuple[Page, Feed]) -> None:
+    page, feed = live
+    assert ", each 0.25 s · " in page.text('[data-stream="a"] .about')[0]
+    feed.publish(session(notice=NOTICE, hop_s=0.5))
+    until(lambda: ", each 0.5 s · " in page.text('[data-stream="a"] .about')[0])
+    assert page.text('[data-stream="a"] .label') == ["happiness", "No estimate"]
+    assert page.run("return streams.all.get('a').lanes.get(1).rows.length") == 1
+
+
+def test_a_pause_is_told_until_it_is_over(live: tuple[Page, Feed]) -> None:
+    page, feed = live
+    feed.publish(event(kind="paused", text="no estimates until resumed"))
+    page.shows('[data-stream="a"] .state', "❚❚ paused")
+    feed.publish(event(kind="resumed", text="goes on"))
+    page.shows('[data-stream="a"] .state', "● live")
+
+
+def test_what_the_page_keeps_is_bounded_whatever_comes(live: tuple[Page, Feed]) -> None:
+    page, _ = live
+    script = """const s = new Streams(), m = arguments[0];
+        for (let i = 0; i < 50; i++) { s.take({...m, stream: `s${i}`}, i); s.take({...m, person: i, t: i}, i); }
+        return [s.all.size, s.all.has('a'), [...s.all.get('a').lanes.keys()]];"""
+    size, there, persons = page.run(script, json.loads(encode(estimate(1))))
+    assert (size, there, persons) == (8, True, list(range(34, 50)))
+
+
 def test_dark_and_light_follow_the_system_until_the_switch_says_otherwise(live: tuple[Page, Feed]) -> None:
     page, _ = live
     assert page.ground() > 3 * 200
@@ -224,6 +255,70 @@ def test_an_hour_is_kept_and_drawn_with_no_more_than_the_screen_shows(page: Page
         assert page.run(script + ";", json.loads(encode(estimate(1)))) == [True, True]
 
 
+def test_a_recorded_session_is_opened_and_scrubbed(page: Page, shared_clips: Path, tmp_path: Path) -> None:
+    path = tmp_path / "talk.mkv"
+    record_session(path, MediaSource(str(shared_clips / "bbaf2n.mpg"), speed=Speed.MAX))
+    (told,) = [decode(line) for line in files_of(path).feed.read_bytes().splitlines() if b'"session"' in line]
+    assert isinstance(told, Session)
+    estimates = [m for m in map(decode, files_of(path).feed.read_bytes().splitlines()) if isinstance(m, Estimate)]
+    assert len(estimates) > 8
+    with showing(Board(read_file(path), source=path.name, recorded=True)) as server:
+        page.open(server.url)
+        page.shows("#source", "talk.mkv")
+        page.shows(".state", "recording")
+        for said in (estimates[0], estimates[len(estimates) // 2], estimates[-1]):
+            page.run(SCRUB, said.t)
+            page.shows(f'.lane[data-person="{said.person}"] .label', said.label or "No estimate")
+            shares = [text.split("\n")[1] for text in page.text(f'.lane[data-person="{said.person}"] .row')]
+            assert shares == [f"{math.floor(100 * said.posterior[label] + 0.5)} %" for label in told.labels]
+        assert page.text(".events li")[0].split("\n")[1] == "end"
+
+
+def test_a_recording_begins_where_somebody_is_there(page: Page) -> None:
+    history = History()
+    for message in (status(t=0.0), estimate(2, 8.0), status(t=9.0), estimate(1, 2.5), event(t=2.5, person=1)):
+        history.take(message)
+    with showing(Board(history, source="talk.jsonl", recorded=True)) as server:
+        page.open(server.url)
+        page.shows(".label", "happiness", "Not yet")
+        page.shows(".scrub output", "0:02.5 / 0:09.0")
+
+
+@pytest.mark.parametrize("n_persons", [1, 2, 4])
+def test_a_screen_on_the_wall_shows_all_without_scrolling_in_large_letters(page: Page, n_persons: int) -> None:
+    page.screen(width=1920, height=1080, deviceScaleFactor=1, mobile=False)
+    history = History()
+    for message in (session(), status(), *(estimate(person) for person in range(1, n_persons + 1))):
+        history.take(message)
+    with showing(Board(history, source="x", recorded=True)) as server:
+        page.open(server.url)
+        page.shows(".label", *["happiness"] * n_persons)
+        lanes = "[...document.querySelectorAll('.lane')]"
+        assert page.run(f"return Math.max(...{lanes}.map(lane => lane.getBoundingClientRect().bottom))") <= 1080
+        size = "parseFloat(getComputedStyle(document.querySelector('.label')).fontSize)"
+        assert page.run(f"return {size}") >= {1: 100, 2: 90, 4: 45}[n_persons]
+        cut = "e.scrollWidth > e.clientWidth + 1"
+        assert page.run(f"return [...document.querySelectorAll('.label')].filter(e => {cut}).length") == 0
+
+
+def test_an_event_is_marked_in_the_lane_that_it_concerns(page: Page) -> None:
+    history = History()
+    for t in range(20):
+        history.take(estimate(1, float(t)))
+        history.take(estimate(2, float(t)))
+    history.take(event(t=10.0, person=2))
+    with showing(Board(history, source="x", recorded=True)) as server:
+        page.open(server.url)
+        page.shows(".label", "happiness", "happiness")
+        page.run("document.querySelector('[data-span=Infinity]').click()")
+        script = """const c = document.querySelector(`.lane[data-person="${arguments[0]}"] canvas`);
+            const row = c.getContext('2d').getImageData(0, 2, c.width, 1).data, x = (t) => Math.round(c.width * t / 19);
+            const at = (t) => row.slice(4 * x(t), 4 * x(t) + 3).join();
+            return at(10) !== at(7);"""
+        until(lambda: page.run(script, 2))
+        assert not page.run(script, 1)
+
+
 def test_a_file_is_scrubbed_and_played(page: Page, tmp_path: Path) -> None:
     lines = [session(notice=NOTICE), *(status(t=float(t), hop_rate_hz=float(t)) for t in range(20))]
     lines += [estimate(1, t / 4, label="neutral" if t < 40 else "happiness") for t in range(80)]
@@ -236,14 +331,12 @@ def test_a_file_is_scrubbed_and_played(page: Page, tmp_path: Path) -> None:
         page.shows(".scrub output", "0:00.0 / 0:19.8")
         page.shows(".label", "neutral")
         assert page.run("return document.querySelector('.events li').className") == "later"
-        page.run("const b = document.querySelector('.scrub input'); b.value = 15; b.dispatchEvent(new Event('input'))")
+        page.run(SCRUB, 15)
         page.shows(".label", "happiness")
         assert page.text(".who") == ["Person 1, at 0:15.0"]
         assert page.text(".tile b")[1] == "15.0"
         assert page.run("return document.querySelector('.events li').className") == ""
-        page.run(
-            "const b = document.querySelector('.scrub input'); b.value = 19.5; b.dispatchEvent(new Event('input'))"
-        )
+        page.run(SCRUB, 19.5)
         page.run("document.querySelector('.play').click()")
         page.shows(".scrub output", "0:19.8 / 0:19.8")
         page.shows(".play", "▶")

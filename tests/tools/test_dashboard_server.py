@@ -24,11 +24,11 @@ def board() -> Board:
 def test_the_page_is_complete_in_itself() -> None:
     text, policy = page()
     html = text.decode()
-    assert html.count("<script>") == 3
+    assert html.count("<script>") == 4
     assert html.count("<style>") == 1
     assert re.findall(r'(?:src|href)="(?!data:)[^"]*"|@import|url\(', html) == []
     assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", html) == []
-    assert policy.count("'sha256-") == 4
+    assert policy.count("'sha256-") == 5
     assert "unsafe" not in policy
 
 
@@ -123,6 +123,15 @@ def test_a_viewer_is_let_in_while_silent_peers_hold_all_places() -> None:
             assert next(told)[0] == "state"  # who looks already stays
             for peer in peers:
                 peer.close()
+
+
+def test_what_listens_everywhere_is_opened_here() -> None:
+    with PageServer(board(), host="0.0.0.0", port=0, token="a secret") as server:
+        assert server.elsewhere
+        assert server.url.startswith("http://127.0.0.1:")
+        assert answer(server.url, f"/?{urlsplit(server.url).query}")[0] == 200
+    with served(board()) as server:
+        assert not server.elsewhere
 
 
 @pytest.mark.parametrize("port", [70_000, -1])

@@ -49,7 +49,7 @@ function mean(group) {  // of each number; of what is none, what most rows say
   });
 }
 
-function drawLane(canvas, lane, view) {
+function drawLane(canvas, lane, view, events) {
   const { pen, width, height } = fitted(canvas), base = height - AXIS_PX;
   if (width < 10 || base < 10) return;
   const x = (t) => ((t - view.from) / (view.to - view.from)) * width;
@@ -61,6 +61,7 @@ function drawLane(canvas, lane, view) {
     drawRun(pen, run, lane.labels, x, base);
     shadeAbstained(pen, run, x, base);
   }
+  drawEvents(pen, events, x, base);
   pen.restore();
   drawAxis(pen, view, x, width, base);
   if (view.cursor !== null) {
@@ -94,6 +95,17 @@ function shadeAbstained(pen, run, x, base) {  // what was too unsure to be an es
     pen.fillRect(x(run[start][ROW_T]), 0, Math.max(1, x(end[ROW_T]) - x(run[start][ROW_T])), base);
   }
   pen.globalAlpha = 1;
+}
+
+function drawEvents(pen, events, x, base) {  // a notch at the top of a thin line
+  pen.fillStyle = css('--ink');
+  for (const { t } of events) {
+    const at = x(t);
+    pen.globalAlpha = 0.35;
+    pen.fillRect(at - 0.5, 0, 1, base);
+    pen.globalAlpha = 1;
+    pen.beginPath(); pen.moveTo(at - 5, 0); pen.lineTo(at + 5, 0); pen.lineTo(at, 7); pen.fill();
+  }
 }
 
 function drawAxis(pen, view, x, width, base) {

@@ -3,7 +3,7 @@
 // Rows are what `History.snapshot` says: [t, label, reason, confidence, age_ms, [face, voice], p...] and
 // [t, frames/s, hops/s, age p50, age p99, engine p50, drops, drift].
 
-const KEPT_S = 3600, FINE_ROWS = 1200, COARSE_S = 2, MOST_ROWS = 4500, MOST_EVENTS = 100, MOST_STREAMS = 8, BACK_S = 1;
+const KEPT_S = 3600, FINE_ROWS = 1200, COARSE_S = 2, MOST_ROWS = 4500, MOST_EVENTS = 100, MOST_STREAMS = 8, MOST_PERSONS = 16, BACK_S = 1;
 const STALE_S = 3, ROW_T = 0, ROW_LABEL = 1, ROW_REASON = 2, ROW_SURE = 3, ROW_AGE = 4, ROW_WEIGHTS = 5, ROW_P = 6;
 
 class Stream {
@@ -26,13 +26,20 @@ class Stream {
     if (message.type === 'estimate') {
       const labels = Object.keys(message.posterior);
       let lane = this.lanes.get(message.person);
-      if (!lane || lane.labels.join('\n') !== labels.join('\n')) this.lanes.set(message.person, lane = { labels, rows: [] });
+      if (!lane || lane.labels.join('\n') !== labels.join('\n')) lane = { labels, rows: [] };
       append(lane.rows, estimateRow(message));
+      this.lanes.delete(message.person);  // those heard last stand at the end
+      this.lanes.set(message.person, lane);
+      if (this.lanes.size > MOST_PERSONS) this.lanes.delete(this.lanes.keys().next().value);
       for (const [person, { rows }] of this.lanes) if (rows.at(-1)[ROW_T] < message.t - KEPT_S) this.lanes.delete(person);
     }
   }
 
   get ended() { return this.events.length > 0 && this.events.at(-1).kind === 'end'; }
+
+  get paused() { return this.events.findLast(({ kind }) => ['paused', 'resumed'].includes(kind))?.kind === 'paused'; }
+
+  begins() { return Math.min(...[...this.lanes.values()].map(({ rows }) => rows[0][ROW_T])); }  // with the first estimate
 
   bounds() {  // media seconds of the first and the last row of anything
     const series = [this.statuses, ...[...this.lanes.values()].map((lane) => lane.rows)].filter((rows) => rows.length);
@@ -42,7 +49,7 @@ class Stream {
 }
 
 class Streams {
-  constructor() { Object.assign(this, { all: new Map(), recorded: false, source: '', lost: 0, unreadable: 0 }); }
+  constructor() { Object.assign(this, { all: new Map(), recorded: false, source: '', lost: 0, unreadable: 0, lateMs: null }); }
 
   takeState(state, nowMs) {
     this.recorded = state.recorded;
@@ -55,6 +62,7 @@ class Streams {
   takeBeat(beat, nowMs) {
     this.lost = beat.lost;
     this.unreadable = beat.unreadable;
+    this.lateMs = beat.late_ms;
     for (const [name, silentS] of Object.entries(beat.silent_s)) {
       if (this.all.has(name)) this.all.get(name).heardMs = nowMs - silentS * 1000;
     }
@@ -67,10 +75,15 @@ class Streams {
       stream = new Stream(message.stream);
       this.all.delete(message.stream);
       this.all.set(message.stream, stream);
-      if (this.all.size > MOST_STREAMS) this.all.delete(this.all.keys().next().value);
+      if (this.all.size > MOST_STREAMS) this.forgetOne();
     }
     stream.heardMs = nowMs;
     stream.take(message);
+  }
+
+  forgetOne() {  // which was silent the longest
+    const silent = [...this.all].filter(([, { heardMs }]) => heardMs !== null).sort(([, a], [, b]) => a.heardMs - b.heardMs);
+    this.all.delete(silent[0][0]);
   }
 }
 
