@@ -78,6 +78,7 @@ class StreamView:
     session: Session | None = None
     status: Status | None = None
     ended_s: float | None = None
+    paused: bool = False
     heard_s: float = 0.0
     persons: "OrderedDict[int, PersonView]" = field(default_factory=OrderedDict)
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
@@ -100,6 +101,8 @@ class StreamView:
             case Event():
                 self.events.append(message)
                 self.ended_s = now_s if message.kind == "end" else None
+                if message.kind in ("paused", "resumed"):
+                    self.paused = message.kind == "paused"
             case Estimate():
                 self._take_estimate(message, now_s)
 

@@ -125,7 +125,7 @@ def _state(stream: StreamView, now_s: float) -> tuple[str, str, bool]:
         return "ended", CALM, False
     if silent_s >= STALE_S:
         return f"stale: nothing for {silent_s:.0f} s", f"bold {BAD}", True
-    return "live", GOOD, False
+    return ("paused", CALM, False) if stream.paused else ("live", GOOD, False)
 
 
 def _cards(people: list[PersonView], labels: Sequence[str], now_s: float, columns: int) -> list[Text]:

@@ -120,6 +120,13 @@ def test_a_silent_feed_is_stale_and_an_ended_one_is_not() -> None:
     assert "person 1: happiness 0.75" in shown(board, 200.0)
 
 
+def test_a_pause_is_told_until_it_is_over() -> None:
+    board = board_after(session(), event(kind="paused"), event(kind="mark"))
+    assert "a  ● paused" in shown(board)
+    board.take(event(kind="resumed"), 100.0)
+    assert "a  ● live" in shown(board)
+
+
 def test_losses_and_lateness_are_shown() -> None:
     board = board_after(estimate(1))
     board.received.take(100.0, 0.002)
