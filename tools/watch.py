@@ -1,5 +1,6 @@
 """The feed in the terminal: a live view for a person, lines for a pipe."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -73,6 +74,7 @@ def _write_lines(feed: Subscriber, line_of: Callable[[Message], str], kinds: tup
 
 def _show(feed: Subscriber, console: Console) -> None:
     board = Board(feed.address)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who ends us so has the screen back, too
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             now_s = time.monotonic()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from stream.feed.messages import Estimate
 from tools.watch_board import GONE_S, Board, Mark, PersonView, StreamView
 from tools.watch_words import about, printable, rates, verdict, weights, who
 
@@ -17,6 +18,7 @@ CARD = 38  # columns of a card at least: two fit into 80
 NAME = 12  # columns of a label at most
 MAX_COLUMNS, MAX_LINES = 500, 200
 BLOCKS = "▁▂▃▄▅▆▇█"
+EIGHTHS = ("", *"▏▎▍▌▋▊▉")
 ABSTAINED, GAP = "·", " "
 GOOD, WARN, BAD, CALM = "#208850", "#b07000", "#d03a30", "#2d8a70"
 COLOURS = {
@@ -28,7 +30,7 @@ OTHERS = ("#1f8a8a", "#8a7a1f", "#5f78a8", "#b5554a")
 
 @dataclass(frozen=True, kw_only=True)
 class _Detail:
-    """How much is shown: persons as cards, or in one or two lines each; whether letters are explained; events."""
+    """How much is shown: persons as cards, or in one to three lines each; whether letters are explained; events."""
 
     cards: bool = False
     lines: int = 1
@@ -39,6 +41,8 @@ class _Detail:
 DETAILS = (
     _Detail(cards=True, events=5),
     _Detail(cards=True, events=1),
+    _Detail(lines=3, events=5),
+    _Detail(lines=3, events=1),
     _Detail(lines=2, events=5),
     _Detail(lines=2, events=1),
     _Detail(events=1),
@@ -170,7 +174,19 @@ def _row(person: PersonView, labels: Sequence[str], now_s: float, columns: int, 
     if lines == 1:
         return [below]
     foot = _fitted(Text(f"  {printable(weights(newest))}", "dim"), n_left)
-    return [below, Text.assemble(foot, _heights(person.marks, labels, n_history))]
+    said_now = [below, Text.assemble(foot, _heights(person.marks, labels, n_history))]
+    return said_now if lines == 2 else [*said_now, _small_bars(newest, labels, columns)]
+
+
+def _small_bars(estimate: Estimate, labels: Sequence[str], columns: int) -> Text:
+    letter, n_each = letters(labels), max(1, (columns - 2) // max(1, len(labels)))
+    bars = Text("  ")
+    for label in labels:
+        n_eighths = round(8 * max(0, n_each - 3) * estimate.posterior.get(label, 0.0))
+        bar = "█" * (n_eighths // 8) + EIGHTHS[n_eighths % 8]
+        style = colour_of(label, labels)
+        bars.append_text(_fitted(Text.assemble((letter[label], style), " ", (bar, style)), n_each))
+    return bars
 
 
 def _verdict(person: PersonView, now_s: float) -> str:

@@ -124,7 +124,8 @@ def test_in_a_pipe_it_says_what_it_waits_for_and_ctrl_c_ends_it() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_in_a_terminal_it_draws_the_picture_and_ctrl_c_restores_the_screen() -> None:
+@pytest.mark.parametrize("told_to_end", [signal.SIGINT, signal.SIGTERM])
+def test_in_a_terminal_it_draws_the_picture_and_restores_the_screen(told_to_end: signal.Signals) -> None:
     import pty
 
     sink = ZmqSink(ANY)
@@ -138,7 +139,7 @@ def test_in_a_terminal_it_draws_the_picture_and_ctrl_c_restores_the_screen() -> 
         resize(terminal, 60, 8)  # too low for a card
         while "person 1  happiness 0.75" not in plain(shown):
             shown += os.read(terminal, 4096)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(told_to_end)
         with contextlib.suppress(OSError):  # Linux ends a terminal so
             while more := os.read(terminal, 4096):
                 shown += more

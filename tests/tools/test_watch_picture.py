@@ -82,6 +82,13 @@ def test_many_persons_in_a_small_terminal_are_a_line_or_two_each_with_letters_ex
     assert sum("▇" in line for line in lowest) == 0
 
 
+def test_some_persons_in_a_small_terminal_have_small_bars() -> None:
+    shares = dict(zip(SEVEN, (0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125, 0.0), strict=True))
+    bars = [line for line in lines(board_after(*some(4, posterior=shares)), 100.0, 80, 24) if line.startswith("  n ")]
+    each = ("n ████", "h ██", "s █", "S ▌", "a ▎", "d ▎", "f")
+    assert bars == ["  " + "".join(f"{bar:<11}" for bar in each)] * 4
+
+
 def test_what_does_not_fit_at_all_is_counted() -> None:
     low = lines(board_after(*some(8), *some(8, stream="b")), 100.0, 60, 12)
     assert [line for line in low if "more lines" in line] == ["… 6 more lines", "… 6 more lines"]
