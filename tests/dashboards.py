@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stream.feed.subscriber import Subscriber
-from tests.feeds import WAIT_S
+from tests.feeds import WAIT_S, until
 from tools.dashboard import follow, show
 from tools.dashboard_board import Board
 from tools.dashboard_history import History
@@ -103,6 +103,61 @@ def _parsed(lines: Any) -> Iterator[tuple[str, Any]]:
         value = json.loads(lines.readline().decode().removeprefix("data: "))
         assert lines.readline() == b"\n"
         yield name, value
+
+
+DESK = {"width": 1400, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+
+
+class Page:
+    """What is on the screen."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+
+    def open(self, url: str) -> None:
+        self._browser.get(url)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self._browser.execute_script(script, *arguments)
+
+    def text(self, selector: str) -> list[str]:
+        """The text of what is visible under each element that matches."""
+        script = "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
+        found: list[str] = self.run(script + ".map(e => e.innerText.trim())", selector)
+        return found
+
+    def shows(self, selector: str, *texts: str) -> None:
+        until(lambda: self.text(selector) == list(texts))
+
+    def screen(self, **size: Any) -> None:
+        self._browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def prefers(self, colours: str) -> None:
+        features = [{"name": "prefers-color-scheme", "value": colours}]
+        self._browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def errors(self) -> list[str]:
+        """What the console says, but for advice on how `drawn` reads pictures."""
+        said = [entry["message"] for entry in self._browser.get_log("browser")]
+        return [message for message in said if "getImageData" not in message]
+
+    def ground(self) -> int:
+        """Red, green and blue of the page's ground, summed: dark or light."""
+        colour: str = self.run("return getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
+
+    def has_drawn(self, selector: str) -> bool:
+        """Whether there are a few colours on a canvas."""
+        script = """const c = document.querySelector(arguments[0]);
+            const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+            return new Set(new Uint32Array(p.buffer)).size;"""
+        return int(self.run(script, selector)) > 3
+
+    def scrub(self, t: float) -> None:
+        """Move a recording's bar to a media time."""
+        script = """const bar = document.querySelector('.scrub input');
+            bar.value = arguments[0]; bar.dispatchEvent(new Event('input'));"""
+        self.run(script, t)
 
 
 def start_browser(profile: Path) -> Any:

@@ -8,79 +8,16 @@ from typing import Any
 
 import pytest
 
-from stream.feed.messages import Estimate, Session, decode, encode
+from stream.feed.messages import encode
 from stream.feed.publisher import Feed
 from stream.feed.sinks import ZmqSink
-from stream.recording.files import files_of
-from stream.sources.media import MediaSource, Speed
-from tests.dashboards import following, knows, showing, start_browser
+from tests.dashboards import Page, following, knows, showing
 from tests.feeds import ANY, estimate, event, serving, session, status, until
-from tests.recordings import record_session
 from tools.dashboard_board import Board
-from tools.dashboard_history import History, read_file
+from tools.dashboard_history import History
 
 NOTICE = "Estimates are guesses, not facts about a person; ask <b>first</b>."
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-SCRUB = """const bar = document.querySelector('.scrub input');
-    bar.value = arguments[0]; bar.dispatchEvent(new Event('input'));"""
-DESK = {"width": 1400, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-
-
-class Page:
-    """What is on the screen."""
-
-    def __init__(self, browser: Any) -> None:
-        self._browser = browser
-
-    def open(self, url: str) -> None:
-        self._browser.get(url)
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self._browser.execute_script(script, *arguments)
-
-    def text(self, selector: str) -> list[str]:
-        """The text of what is visible under each element that matches."""
-        script = "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
-        found: list[str] = self.run(script + ".map(e => e.innerText.trim())", selector)
-        return found
-
-    def shows(self, selector: str, *texts: str) -> None:
-        until(lambda: self.text(selector) == list(texts))
-
-    def screen(self, **size: Any) -> None:
-        self._browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-    def prefers(self, colours: str) -> None:
-        features = [{"name": "prefers-color-scheme", "value": colours}]
-        self._browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def errors(self) -> list[str]:
-        """What the console says, but for advice on how `drawn` reads pictures."""
-        said = [entry["message"] for entry in self._browser.get_log("browser")]
-        return [message for message in said if "getImageData" not in message]
-
-    def ground(self) -> int:
-        """Red, green and blue of the page's ground, summed: dark or light."""
-        colour: str = self.run("return getComputedStyle(document.body).backgroundColor")
-        return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    driver = start_browser(tmp_path_factory.mktemp("profile"))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Page]:
-    page = Page(browser)
-    page.screen(**DESK)
-    page.prefers("light")
-    page.errors()  # of the test before
-    yield page
-    assert page.errors() == []
-    page.open("about:blank")
 
 
 def publish(feed: Feed, t: float = 1.0) -> None:
@@ -103,13 +40,6 @@ def live(page: Page) -> Iterator[tuple[Page, Feed]]:
         yield page, feed
 
 
-def drawn(page: Page, selector: str) -> bool:
-    script = """const c = document.querySelector(arguments[0]);
-        const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-        return new Set(new Uint32Array(p.buffer)).size;"""
-    return int(page.run(script, selector)) > 3
-
-
 def test_who_comes_late_sees_the_last_state_at_once(live: tuple[Page, Feed]) -> None:
     page, feed = live
     assert page.text('[data-stream="a"] .who') == ["Person 1", "Person 2"]
@@ -122,7 +52,7 @@ def test_who_comes_late_sees_the_last_state_at_once(live: tuple[Page, Feed]) -> 
     for i in range(8):
         feed.publish(estimate(1, 1.25 + i / 4, posterior={"neutral": 0.9, "happiness": 0.1}, label="neutral"))
     page.shows('[data-stream="a"] .label', "neutral", "No estimate")
-    assert drawn(page, '[data-stream="a"] .chart canvas')
+    assert page.has_drawn('[data-stream="a"] .chart canvas')
 
 
 def test_the_notice_is_on_the_page_as_text(live: tuple[Page, Feed]) -> None:
@@ -246,42 +176,13 @@ def test_an_hour_is_kept_and_drawn_with_no_more_than_the_screen_shows(page: Page
         )
         assert (n <= 3000, first < 10.0, last) == (True, True, 3599.75)
         page.run("document.querySelector('[data-span=\"3600\"]').click()")
-        until(lambda: drawn(page, ".chart canvas"))
+        until(lambda: page.has_drawn(".chart canvas"))
         runs = page.run("return visible(streams.all.get('a').lanes.get(1).rows, 0, 3600, 800).map(run => run.length)")
         assert (len(runs), 390 < runs[0] < 410) == (1, True)
         script = """const s = new Streams(), m = arguments[0];
             for (let i = 0; i < 60000; i++) s.take({...m, t: i / 4}, 0);
             const r = s.all.get('a').lanes.get(1).rows; return [r.length <= MOST_ROWS, r[0][0] >= 15000 - 3600 - 700]"""
         assert page.run(script + ";", json.loads(encode(estimate(1)))) == [True, True]
-
-
-def test_a_recorded_session_is_opened_and_scrubbed(page: Page, shared_clips: Path, tmp_path: Path) -> None:
-    path = tmp_path / "talk.mkv"
-    record_session(path, MediaSource(str(shared_clips / "bbaf2n.mpg"), speed=Speed.MAX))
-    (told,) = [decode(line) for line in files_of(path).feed.read_bytes().splitlines() if b'"session"' in line]
-    assert isinstance(told, Session)
-    estimates = [m for m in map(decode, files_of(path).feed.read_bytes().splitlines()) if isinstance(m, Estimate)]
-    assert len(estimates) > 8
-    with showing(Board(read_file(path), source=path.name, recorded=True)) as server:
-        page.open(server.url)
-        page.shows("#source", "talk.mkv")
-        page.shows(".state", "recording")
-        for said in (estimates[0], estimates[len(estimates) // 2], estimates[-1]):
-            page.run(SCRUB, said.t)
-            page.shows(f'.lane[data-person="{said.person}"] .label', said.label or "No estimate")
-            shares = [text.split("\n")[1] for text in page.text(f'.lane[data-person="{said.person}"] .row')]
-            assert shares == [f"{math.floor(100 * said.posterior[label] + 0.5)} %" for label in told.labels]
-        assert page.text(".events li")[0].split("\n")[1] == "end"
-
-
-def test_a_recording_begins_where_somebody_is_there(page: Page) -> None:
-    history = History()
-    for message in (status(t=0.0), estimate(2, 8.0), status(t=9.0), estimate(1, 2.5), event(t=2.5, person=1)):
-        history.take(message)
-    with showing(Board(history, source="talk.jsonl", recorded=True)) as server:
-        page.open(server.url)
-        page.shows(".label", "happiness", "Not yet")
-        page.shows(".scrub output", "0:02.5 / 0:09.0")
 
 
 @pytest.mark.parametrize("n_persons", [1, 2, 4])
@@ -299,44 +200,3 @@ def test_a_screen_on_the_wall_shows_all_without_scrolling_in_large_letters(page:
         assert page.run(f"return {size}") >= {1: 100, 2: 90, 4: 45}[n_persons]
         cut = "e.scrollWidth > e.clientWidth + 1"
         assert page.run(f"return [...document.querySelectorAll('.label')].filter(e => {cut}).length") == 0
-
-
-def test_an_event_is_marked_in_the_lane_that_it_concerns(page: Page) -> None:
-    history = History()
-    for t in range(20):
-        history.take(estimate(1, float(t)))
-        history.take(estimate(2, float(t)))
-    history.take(event(t=10.0, person=2))
-    with showing(Board(history, source="x", recorded=True)) as server:
-        page.open(server.url)
-        page.shows(".label", "happiness", "happiness")
-        page.run("document.querySelector('[data-span=Infinity]').click()")
-        script = """const c = document.querySelector(`.lane[data-person="${arguments[0]}"] canvas`);
-            const row = c.getContext('2d').getImageData(0, 2, c.width, 1).data, x = (t) => Math.round(c.width * t / 19);
-            const at = (t) => row.slice(4 * x(t), 4 * x(t) + 3).join();
-            return at(10) !== at(7);"""
-        until(lambda: page.run(script, 2))
-        assert not page.run(script, 1)
-
-
-def test_a_file_is_scrubbed_and_played(page: Page, tmp_path: Path) -> None:
-    lines = [session(notice=NOTICE), *(status(t=float(t), hop_rate_hz=float(t)) for t in range(20))]
-    lines += [estimate(1, t / 4, label="neutral" if t < 40 else "happiness") for t in range(80)]
-    lines += [event(t=12.0, text="later")]
-    path = tmp_path / "talk.jsonl"
-    path.write_bytes(b"\n".join(map(encode, lines)))
-    with showing(Board(read_file(path), source=path.name, recorded=True)) as server:
-        page.open(server.url)
-        page.shows(".state", "recording")
-        page.shows(".scrub output", "0:00.0 / 0:19.8")
-        page.shows(".label", "neutral")
-        assert page.run("return document.querySelector('.events li').className") == "later"
-        page.run(SCRUB, 15)
-        page.shows(".label", "happiness")
-        assert page.text(".who") == ["Person 1, at 0:15.0"]
-        assert page.text(".tile b")[1] == "15.0"
-        assert page.run("return document.querySelector('.events li').className") == ""
-        page.run(SCRUB, 19.5)
-        page.run("document.querySelector('.play').click()")
-        page.shows(".scrub output", "0:19.8 / 0:19.8")
-        page.shows(".play", "▶")
