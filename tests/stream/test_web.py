@@ -37,16 +37,23 @@ class Hello(WebHandler):
                 self.server.n_written += CHUNK
 
 
+class Stuck(Hello):
+    """Neither reads nor ends before the test says so."""
+
+    def handle(self) -> None:
+        self.server.released.wait(WAIT_S)
+
+
 class Greeter(WebServer):
-    def __init__(self, **limits: object) -> None:
+    def __init__(self, handler: type[WebHandler], **limits: object) -> None:
         self.released = threading.Event()
         self.n_written = self.n_held = 0
-        super().__init__("127.0.0.1", 0, Hello, **limits)  # type: ignore[arg-type]
+        super().__init__("127.0.0.1", 0, handler, **limits)  # type: ignore[arg-type]
 
 
 @contextmanager
-def greeting(*, max_connections: int = 4, **limits: object) -> Iterator[Greeter]:
-    server = Greeter(**{"max_connections": max_connections, "ask_s": LONG_S, "quiet_s": LONG_S, **limits})
+def greeting(handler: type[WebHandler] = Hello, *, max_connections: int = 4, **limits: object) -> Iterator[Greeter]:
+    server = Greeter(handler, **{"max_connections": max_connections, "ask_s": LONG_S, "quiet_s": LONG_S, **limits})
     serving = threading.Thread(target=server.serve_forever, args=(0.01,))
     serving.start()
     try:
@@ -183,6 +190,15 @@ def test_those_who_are_being_answered_do_not_and_who_comes_then_is_shut_out() ->
         assert all(told(peer).endswith(b"at last\n") for peer in held)
         until(lambda: server.n_connections == 0)
         assert told(connected(server, ASK)).endswith(b"hello\n")
+
+
+def test_threads_that_are_slow_to_end_are_not_joined_by_ever_more() -> None:
+    with greeting(Stuck, max_connections=2) as server, ExitStack() as life:
+        for n in range(4):
+            life.enter_context(closing(connected(server)))
+            until(lambda n=n: server.n_connections == n + 1)  # type: ignore[misc]
+        assert told(connected(server)) == b""
+        assert server.n_connections == 4
 
 
 def test_a_thousand_connections_are_no_more_threads_than_allowed_and_others_are_answered() -> None:
