@@ -420,7 +420,7 @@ def dashboard(
     *,
     host: str = "127.0.0.1",
     port: int = 5580,
-    token: str | None = None,
+    token: Annotated[str | None, Parameter(env_var="EMOCAST_TOKEN")] = None,
     file: Path | None = None,
     key: str | None = None,
     insecure: bool = False,
@@ -431,13 +431,14 @@ def dashboard(
     Parameters
     ----------
     address
-        Of the publisher.
+        Of the publisher; or a .jsonl or a recording (.mkv) to scrub in.
     host
         Where the page is served; any but loopback needs --token.
     port
         Likewise; 0 takes any free one.
     token
-        What the address of the page must carry.
+        What the address of the page must carry, 8 characters or more. In EMOCAST_TOKEN or a --config file it is in no
+        list of processes.
     file
         Open this .jsonl or recording (.mkv) and scrub in it, instead of a feed.
     key
