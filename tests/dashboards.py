@@ -117,6 +117,9 @@ class Page:
     def open(self, url: str) -> None:
         self._browser.get(url)
 
+    def reopen(self) -> None:
+        self._browser.refresh()
+
     def run(self, script: str, *arguments: Any) -> Any:
         return self._browser.execute_script(script, *arguments)
 

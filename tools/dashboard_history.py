@@ -18,6 +18,7 @@ FINE_ROWS = 1200  # kept as they came: five minutes at four estimates a second
 COARSE_S = 2.0  # media seconds between rows that are older than that
 KEPT_S = 3600.0  # media seconds after which a row is forgotten
 BACK_S = 1.0  # media seconds; a stream that goes back by more than this began anew without saying so
+HOP_S = 0.25  # media seconds from one estimate to the next until a session message says so
 FILE_ROWS = 200_000  # of a file: fourteen hours at four estimates a second
 
 MODALITIES = ("face", "voice")
@@ -94,11 +95,12 @@ class _StreamHistory:
                 self._take_estimate(message)
 
     def _take_estimate(self, estimate: Estimate) -> None:
+        hop_s = HOP_S if self.session is None else self.session.hop_s
         labels = tuple(estimate.posterior)
         lane = self.lanes.get(estimate.person)
         if lane is None or lane.labels != labels:
             lane = self.lanes[estimate.person] = _Lane(labels, Series(self.limits))
-        lane.series.add(estimate.t, msgspec.json.encode(_estimate_row(estimate)))
+        lane.series.add(estimate.t, msgspec.json.encode(_estimate_row(estimate, hop_s)))
         self.lanes.move_to_end(estimate.person)
         if len(self.lanes) > MAX_PERSONS:
             self.lanes.popitem(last=False)
@@ -142,18 +144,27 @@ class History:
     def snapshot(self) -> dict[str, dict[str, object]]:
         """By stream: `session` and `status` as they came, `statuses`, `events`, and `lanes` of persons with their rows.
 
-        A row of a lane is `[t, label, reason, confidence, age_ms, [face, voice], p...]`, the probabilities in the order
-        of the lane's `labels`; a row of `statuses` is `[t, frame_rate_hz, hop_rate_hz, age p50, age p99, engine p50,
-        drops, drift_ppm]`.
+        A row of a lane is `[t, label, reason, confidence, age_ms, [face, voice], hop_s, p...]`, the probabilities in
+        the order of the lane's `labels`; a row of `statuses` is `[t, frame_rate_hz, hop_rate_hz, age p50, age p99,
+        engine p50, drops, drift_ppm]`.
         """
         return {name: kept.snapshot() for name, kept in sorted(self._streams.items())}
 
 
-def _estimate_row(estimate: Estimate) -> list[object]:
+def _estimate_row(estimate: Estimate, hop_s: float) -> list[object]:
     weights = [round(estimate.modalities.get(name, 0.0), 3) for name in MODALITIES]
     age_ms = None if estimate.age_ms is None else round(estimate.age_ms, 1)
     chances = [round(chance, 4) for chance in estimate.posterior.values()]
-    return [estimate.t, estimate.label, estimate.reason, round(estimate.confidence, 4), age_ms, weights, *chances]
+    return [
+        estimate.t,
+        estimate.label,
+        estimate.reason,
+        round(estimate.confidence, 4),
+        age_ms,
+        weights,
+        hop_s,
+        *chances,
+    ]
 
 
 def _status_row(status: Status) -> list[object]:

@@ -36,7 +36,7 @@ def history_of(*messages: Any) -> History:
 
 
 def test_messages_are_kept_as_they_came_and_estimates_as_rows() -> None:
-    told, found = session(), event(person=1)
+    told, found = session(hop_s=0.5), event(person=1)
     abstains = estimate(2, 3.0, label=None, reason="silence", age_ms=None, confidence=0.3)
     kept = snapshot(history_of(told, estimate(1, 2.0), abstains, found, status(age_ms=(7.0, 9.5))))["a"]
     assert kept["session"] == json.loads(encode(told))
@@ -47,12 +47,12 @@ def test_messages_are_kept_as_they_came_and_estimates_as_rows() -> None:
         {
             "person": 1,
             "labels": ["neutral", "happiness"],
-            "rows": [[2.0, "happiness", None, 0.75, 700.5, [0.5, 0.5], 0.25, 0.75]],
+            "rows": [[2.0, "happiness", None, 0.75, 700.5, [0.5, 0.5], 0.5, 0.25, 0.75]],
         },
         {
             "person": 2,
             "labels": ["neutral", "happiness"],
-            "rows": [[3.0, None, "silence", 0.3, None, [0.5, 0.5], 0.25, 0.75]],
+            "rows": [[3.0, None, "silence", 0.3, None, [0.5, 0.5], 0.5, 0.25, 0.75]],
         },
     ]
 

@@ -131,6 +131,31 @@ def test_another_hop_changes_nothing_but_what_the_session_says(live: tuple[Page,
     assert page.run("return streams.all.get('a').lanes.get(1).rows.length") == 1
 
 
+def lane_rows(page: Page) -> Any:
+    script = (
+        "return visible(streams.all.get('a').lanes.get(1).rows, 0, 100, 1000, isGap).map(run => run.map(r => r[0]))"
+    )
+    return page.run(script)
+
+
+def test_a_lane_is_parted_by_a_pause_and_not_by_long_hops(live: tuple[Page, Feed]) -> None:
+    page, feed = live
+    for t in (1.25, 1.5, 4.5, 4.75):  # a pause of three seconds
+        feed.publish(estimate(1, t))
+    feed.publish(session(notice=NOTICE, hop_s=10.0))
+    for t in (14.75, 24.75):
+        feed.publish(estimate(1, t))
+    until(lambda: page.run("return streams.all.get('a').lanes.get(1).rows.length") == 7)
+    assert lane_rows(page) == [[1.0, 1.25, 1.5], [4.5, 4.75, 14.75, 24.75]]
+    feed.publish(status(t=33.0))
+    page.shows('[data-stream="a"] .who', "Person 1", "Person 2")
+    until(lambda: page.run("return streams.all.get('a').bounds()[1]") == 33.0)
+    page.shows('[data-stream="a"] .label', "happiness", "Gone")  # the next is due at 34.75
+    page.reopen()  # who comes later is told the same
+    page.shows('[data-stream="a"] .label', "happiness", "Gone")
+    assert lane_rows(page) == [[1.0, 1.25, 1.5], [4.5, 4.75, 14.75, 24.75]]
+
+
 def test_a_pause_is_told_until_it_is_over(live: tuple[Page, Feed]) -> None:
     page, feed = live
     feed.publish(event(kind="paused", text="no estimates until resumed"))
@@ -177,7 +202,9 @@ def test_an_hour_is_kept_and_drawn_with_no_more_than_the_screen_shows(page: Page
         assert (n <= 3000, first < 10.0, last) == (True, True, 3599.75)
         page.run("document.querySelector('[data-span=\"3600\"]').click()")
         until(lambda: page.has_drawn(".chart canvas"))
-        runs = page.run("return visible(streams.all.get('a').lanes.get(1).rows, 0, 3600, 800).map(run => run.length)")
+        runs = page.run(
+            "return visible(streams.all.get('a').lanes.get(1).rows, 0, 3600, 800, isGap).map(run => run.length)"
+        )
         assert (len(runs), 390 < runs[0] < 410) == (1, True)
         script = """const s = new Streams(), m = arguments[0];
             for (let i = 0; i < 60000; i++) s.take({...m, t: i / 4}, 0);

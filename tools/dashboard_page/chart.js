@@ -1,7 +1,7 @@
 'use strict';
 // Drawing: a person's posterior as stacked areas, and small lines of rates. What falls into the same pixels is drawn as its mean.
 
-const GAP_S = 5, AXIS_PX = 20, MEAN_PX = 2;
+const AXIS_PX = 20, MEAN_PX = 2;
 const COLOURS = { neutral: '#98a2b0', calm: '#7fb8a4', happiness: '#f2a93b', surprise: '#d965a8', sadness: '#4a7fd4',
   anger: '#d8453e', disgust: '#6b9a3c', fear: '#7d5bbe', contempt: '#8a6a4f' };
 const OTHERS = ['#3aa5a0', '#b98b2f', '#5f78a8', '#c2705c', '#8fae5a', '#a56fb5'];
@@ -26,12 +26,16 @@ function clock(t, digits = 0) {  // media seconds as h:mm:ss
   return sign + (h ? `${h}:${String(m).padStart(2, '0')}` : m) + ':' + s;
 }
 
-function visible(rows, from, to, width) {  // runs of rows without a gap, those of the same pixels as their mean
+function isGap(before, row) {  // further apart than hops, or the thinning of older rows, put them
+  return row[ROW_T] - before[ROW_T] > COARSE_S + 2 * Math.max(before[ROW_HOP], row[ROW_HOP]);
+}
+
+function visible(rows, from, to, width, parts) {  // runs of rows that nothing parts, those of the same pixels as their mean
   const runs = [], step = ((to - from) / width) * MEAN_PX, bin = (row) => Math.floor(row[ROW_T] / step);
   let group = [], run = null;
   const finish = () => { if (group.length) run.push(mean(group)); group = []; };
   for (let i = Math.max(0, indexAt(rows, from)); i < rows.length && (i === 0 || rows[i - 1][ROW_T] <= to); i++) {
-    const row = rows[i], last = group.at(-1), gap = !last || row[ROW_T] - last[ROW_T] > GAP_S;
+    const row = rows[i], last = group.at(-1), gap = !last || parts(last, row);
     if (gap || bin(row) !== bin(last)) finish();
     if (gap) runs.push(run = []);
     group.push(row);
@@ -57,7 +61,9 @@ function drawLane(canvas, lane, view, events) {
   pen.fillRect(0, 0, width, base);
   pen.save();
   pen.beginPath(); pen.rect(0, 0, width, base); pen.clip();
-  for (const run of visible(lane.rows, view.from, view.to, width)) {
+  for (const run of visible(lane.rows, view.from, view.to, width, isGap)) {
+    const last = run.at(-1);
+    run.push([last[ROW_T] + last[ROW_HOP], ...last.slice(1)]);  // it holds for a hop, and so one alone is seen
     drawRun(pen, run, lane.labels, x, base);
     shadeAbstained(pen, run, x, base);
   }
@@ -128,7 +134,7 @@ function drawAxis(pen, view, x, width, base) {
 
 function drawSpark(canvas, rows, column, view) {
   const { pen, width, height } = fitted(canvas);
-  const runs = visible(rows, view.from, view.to, width).map((run) => run.filter((row) => row[column] !== null));
+  const runs = visible(rows, view.from, view.to, width, () => false).map((run) => run.filter((row) => row[column] !== null));
   const values = runs.flat().map((row) => row[column]);
   if (!values.length) return;
   const low = Math.min(0, ...values), high = Math.max(low + 1e-9, ...values);

@@ -1,10 +1,10 @@
 'use strict';
 // What the page knows: streams by name, each with its newest session and status, events, and rows of persons and rates.
-// Rows are what `History.snapshot` says: [t, label, reason, confidence, age_ms, [face, voice], p...] and
+// Rows are what `History.snapshot` says: [t, label, reason, confidence, age_ms, [face, voice], hop_s, p...] and
 // [t, frames/s, hops/s, age p50, age p99, engine p50, drops, drift].
 
 const KEPT_S = 3600, FINE_ROWS = 1200, COARSE_S = 2, MOST_ROWS = 4500, MOST_EVENTS = 100, MOST_STREAMS = 8, MOST_PERSONS = 16, BACK_S = 1;
-const STALE_S = 3, ROW_T = 0, ROW_LABEL = 1, ROW_REASON = 2, ROW_SURE = 3, ROW_AGE = 4, ROW_WEIGHTS = 5, ROW_P = 6;
+const STALE_S = 3, HOP_S = 0.25, ROW_T = 0, ROW_LABEL = 1, ROW_REASON = 2, ROW_SURE = 3, ROW_AGE = 4, ROW_WEIGHTS = 5, ROW_HOP = 6, ROW_P = 7;
 
 class Stream {
   constructor(name) {
@@ -27,13 +27,15 @@ class Stream {
       const labels = Object.keys(message.posterior);
       let lane = this.lanes.get(message.person);
       if (!lane || lane.labels.join('\n') !== labels.join('\n')) lane = { labels, rows: [] };
-      append(lane.rows, estimateRow(message));
+      append(lane.rows, estimateRow(message, this.hopS));
       this.lanes.delete(message.person);  // those heard last stand at the end
       this.lanes.set(message.person, lane);
       if (this.lanes.size > MOST_PERSONS) this.lanes.delete(this.lanes.keys().next().value);
       for (const [person, { rows }] of this.lanes) if (rows.at(-1)[ROW_T] < message.t - KEPT_S) this.lanes.delete(person);
     }
   }
+
+  get hopS() { return this.session?.hop_s ?? HOP_S; }
 
   get ended() { return this.events.length > 0 && this.events.at(-1).kind === 'end'; }
 
@@ -87,9 +89,9 @@ class Streams {
   }
 }
 
-function estimateRow(m) {
+function estimateRow(m, hopS) {
   const weights = ['face', 'voice'].map((name) => m.modalities[name] ?? 0);
-  return [m.t, m.label, m.reason, m.confidence, m.age_ms, weights, ...Object.values(m.posterior)];
+  return [m.t, m.label, m.reason, m.confidence, m.age_ms, weights, hopS, ...Object.values(m.posterior)];
 }
 
 function statusRow(m) {

@@ -89,7 +89,7 @@ class StreamView {
         const after = [...this.lanes.keys()].filter((other) => other > person).sort((a, b) => a - b)[0];
         this.lanes.set(person, new LaneView(this, person, this.lanes.get(after)?.root ?? null));
       }
-      this.lanes.get(person).show(lane, view, when, this.stream.events);
+      this.lanes.get(person).show(lane, view, when, this.stream.events, this.stream.hopS);
     }
     this.at('.nobody').hidden = there.length > 0;
   }
@@ -162,9 +162,9 @@ class LaneView {
     canvas.addEventListener('pointercancel', leave);
   }
 
-  show(lane, view, when, events) {
+  show(lane, view, when, events, hopS) {
     this.view = view;
-    const row = lane.rows[indexAt(lane.rows, when)], sinceS = row ? when - row[ROW_T] : Infinity, gone = sinceS > GONE_S;
+    const row = lane.rows[indexAt(lane.rows, when)], sinceS = row ? when - row[ROW_T] : Infinity, gone = sinceS > GONE_S + Math.max(hopS, row?.[ROW_HOP] ?? 0);
     const label = row && !gone ? row[ROW_LABEL] : null, who = this.person ? `Person ${this.person}` : 'A voice';
     put(this.at('.who'), view.cursor === null ? who : `${who}, at ${clock(view.cursor, 1)}`);
     put(this.at('.label'), label ?? (!row ? 'Not yet' : gone ? 'Gone' : 'No estimate'));
