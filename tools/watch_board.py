@@ -9,8 +9,9 @@ from stream.feed.messages import Estimate, Event, Message, Session, Status, topi
 
 MAX_STREAMS, MAX_PERSONS, MAX_EVENTS = 4, 16, 5
 MAX_MARKS = 300  # estimates of a person's history: more than a terminal has columns
-GAP_S = 2.0  # media seconds between two estimates that leave a gap in the history
-GONE_S = 5.0  # media seconds after which a person without estimates leaves the view
+HOP_S = 0.25  # media seconds from one estimate to the next until a session message says so
+GAP_S = 2.0  # media seconds, beside a hop, between two estimates that leave a gap in the history
+GONE_S = 5.0  # media seconds, beside a hop, after which a person without estimates leaves the view
 BACK_S = 1.0  # media seconds; a stream that goes back by more than this began anew without saying so
 RATE_S = 5.0  # seconds over which what arrives is counted
 MAX_COUNTED = 5_000  # messages of that time
@@ -30,13 +31,14 @@ class PersonView:
 
     newest: Estimate
     at_s: float
+    hop_s: float = HOP_S
     marks: deque[Mark | None] = field(default_factory=lambda: deque(maxlen=MAX_MARKS))
 
-    def take(self, estimate: Estimate, now_s: float) -> None:
-        """Note the next estimate."""
-        if estimate.t - self.newest.t > GAP_S:
+    def take(self, estimate: Estimate, now_s: float, hop_s: float) -> None:
+        """Note the next estimate, of a stream with hops of `hop_s`."""
+        if estimate.t - self.newest.t > GAP_S + max(self.hop_s, hop_s):
             self.marks.append(None)
-        self.newest, self.at_s = estimate, now_s
+        self.newest, self.at_s, self.hop_s = estimate, now_s, hop_s
         self.marks.append(Mark(label=estimate.label, confidence=estimate.confidence))
 
 
@@ -90,6 +92,16 @@ class StreamView:
             return self.session.labels
         return tuple(next(iter(self.persons.values())).newest.posterior) if self.persons else ()
 
+    @property
+    def hop_s(self) -> float:
+        """Media seconds from one estimate of a person to the next."""
+        return HOP_S if self.session is None else self.session.hop_s
+
+    @property
+    def gone_s(self) -> float:
+        """Seconds without an estimate after which a person is gone."""
+        return GONE_S + self.hop_s
+
     def take(self, message: Message, now_s: float) -> None:
         """Note a message received at `now_s`."""
         self.heard_s = now_s
@@ -111,11 +123,11 @@ class StreamView:
             self.persons.clear()
         if estimate.person not in self.persons:
             self.persons[estimate.person] = PersonView(estimate, now_s)
-        self.persons[estimate.person].take(estimate, now_s)
+        self.persons[estimate.person].take(estimate, now_s, self.hop_s)
         self.persons.move_to_end(estimate.person)
         if len(self.persons) > MAX_PERSONS:
             self.persons.popitem(last=False)
-        for person in [p for p, known in self.persons.items() if known.newest.t < estimate.t - GONE_S]:
+        for person in [p for p, known in self.persons.items() if known.newest.t < estimate.t - self.gone_s]:
             del self.persons[person]
 
 

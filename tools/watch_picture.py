@@ -1,44 +1,45 @@
 """The picture of a feed in the terminal, as lines: as much of it as fits, and never more.
 
-Everything can be read without colour, and every colour both on black and on white. A history has a cell for each
-estimate, the newest at its right end: a letter for the label, above it a block as high as the confidence.
+A history has a cell for each estimate, the newest at its right end: a letter for the label, above it a block as high as
+the confidence.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
 
-from stream.feed.messages import Estimate
-from tools.watch_board import GONE_S, Board, Mark, PersonView, StreamView
+from tools.watch_board import Board, PersonView, StreamView
+from tools.watch_cells import ABSTAINED, block_cells, colour_of, fitted, label_cells, letters, small_bars
 from tools.watch_words import about, printable, rates, verdict, weights, who
 
 STALE_S = 3.0  # without a message, heartbeats included
 CARD = 38  # columns of a card at least: two fit into 80
 NAME = 12  # columns of a label at most
 MAX_COLUMNS, MAX_LINES = 500, 200
-BLOCKS = "▁▂▃▄▅▆▇█"
-EIGHTHS = ("", *"▏▎▍▌▋▊▉")
-ABSTAINED, GAP = "·", " "
+MAX_NOTICE = 1000  # characters
 GOOD, WARN, BAD, CALM = "#208850", "#b07000", "#d03a30", "#2d8a70"
-COLOURS = {
-    "neutral": "#767676", "calm": "#2d8a70", "happiness": "#b07000", "surprise": "#c9489a", "sadness": "#3f78d8",
-    "anger": "#d8453e", "disgust": "#4f8a2a", "fear": "#8d64d0", "contempt": "#a06a45",
-}  # fmt: skip
-OTHERS = ("#1f8a8a", "#8a7a1f", "#5f78a8", "#b5554a")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Detail:
-    """How much is shown: persons as cards, or in one to three lines each; whether letters are explained; events."""
+    """How much is shown: persons as cards, or in one to three lines each; what explains it; rates; events.
+
+    Attributes:
+        notice: Lines of what the publisher wants readers to know; what is more is cut.
+    """
 
     cards: bool = False
     lines: int = 1
     legend: bool = True
     events: int = 0
+    notice: int = 1
+    rates: bool = True
 
 
 DETAILS = (
+    _Detail(cards=True, events=5, notice=5),
     _Detail(cards=True, events=5),
     _Detail(cards=True, events=1),
     _Detail(lines=3, events=5),
@@ -46,19 +47,18 @@ DETAILS = (
     _Detail(lines=2, events=5),
     _Detail(lines=2, events=1),
     _Detail(events=1),
-    _Detail(),
-    _Detail(legend=False),
+    _Detail(notice=0),
+    _Detail(notice=0, legend=False),
+    _Detail(notice=0, legend=False, rates=False),
 )
 
 
 def picture(board: Board, now_s: float, columns: int, lines: int) -> list[Text]:
     """The lines of the picture at `now_s`, none longer than `columns`, and at most `lines`."""
     columns, lines = min(max(columns, 1), MAX_COLUMNS), min(max(lines, 1), MAX_LINES)
-    head = _head(board, now_s, columns)
     streams = board.streams
-    if not streams:
-        head.append(Text(f"waiting for {printable(board.address)}", WARN))
     for detail in DETAILS:
+        head = _head(board, now_s, columns, detail)
         parts = [_stream(name, stream, now_s, columns, detail) for name, stream in streams]
         if len(head) + sum(map(len, parts)) <= lines:
             break
@@ -70,25 +70,7 @@ def picture(board: Board, now_s: float, columns: int, lines: int) -> list[Text]:
     return shown
 
 
-def letters(labels: Sequence[str]) -> dict[str, str]:
-    """A letter for each label: its first, small, else large, else another of its letters, else a digit or `?`."""
-    chosen: dict[str, str] = {}
-    for label in labels:
-        name = printable(label)
-        others = [c for c in name[1:].lower() + "0123456789" if c.isalnum() and c.isascii()]
-        wanted = [name[:1].lower(), name[:1].upper(), *others]
-        free = (c for c in wanted if c.isascii() and c.isalnum() and c not in chosen.values())
-        chosen[label] = next(free, "?")
-    return chosen
-
-
-def colour_of(label: str, labels: Sequence[str]) -> str:
-    """The colour of a label, the same wherever it is shown."""
-    known = COLOURS.get(label.lower())
-    return known or OTHERS[(list(labels).index(label) if label in labels else 0) % len(OTHERS)]
-
-
-def _head(board: Board, now_s: float, columns: int) -> list[Text]:
+def _head(board: Board, now_s: float, columns: int, detail: _Detail) -> list[Text]:
     parts = [Text.assemble(("emocast ", "bold"), printable(board.address))]
     if board.streams:
         parts.append(Text(f"{board.received.rate_hz(now_s):.1f} messages/s"))
@@ -97,24 +79,38 @@ def _head(board: Board, now_s: float, columns: int) -> list[Text]:
         parts.append(Text(f"{board.n_lost} lost here", WARN) if board.n_lost else Text("0 lost"))
     if board.n_malformed:
         parts.append(Text(f"{board.n_malformed} unreadable: another version?", WARN))
-    return _flowed(parts, columns)
+    head = _flowed(parts if detail.rates else parts[:1], columns)
+    if not board.streams:
+        head.append(Text(f"waiting for {printable(board.address)}", WARN))
+    sessions = [stream.session for _, stream in board.streams if stream.session is not None]
+    return head + _notice(" ".join(dict.fromkeys(session.notice for session in sessions)), columns, detail.notice)
+
+
+def _notice(text: str, columns: int, lines: int) -> list[Text]:
+    whole = textwrap.wrap(printable(text[:MAX_NOTICE]), columns)
+    last = [" ".join(whole[lines - 1 :])] if 0 < lines <= len(whole) else []
+    return [Text(line, "italic") for line in whole[: max(0, lines - 1)] + last]
 
 
 def _stream(name: str, stream: StreamView, now_s: float, columns: int, detail: _Detail) -> list[Text]:
     state, style, stale = _state(stream, now_s)
     title = [Text(printable(name), "bold"), Text(f"● {state}", style)]
-    if stream.session is not None:
+    if stream.session is not None and detail.rates:
         title.append(Text(f"{printable(about(stream.session))}, each {stream.session.hop_s:g} s", "dim"))
     head = _flowed(title, columns)
-    body = _flowed([Text(printable(part)) for part in rates(stream.status)], columns, ", ") if stream.status else []
+    body = (
+        _flowed([Text(printable(part)) for part in rates(stream.status)], columns, ", ")
+        if stream.status and detail.rates
+        else []
+    )
     people = sorted(stream.persons.items())
     until_s = now_s if stream.ended_s is None else stream.ended_s
     if detail.cards:
-        body += _cards([person for _, person in people], stream.labels, until_s, columns)
+        body += _cards([person for _, person in people], stream, until_s, columns)
     else:
         body += _legend(stream.labels, columns) if detail.legend and people else []
         for _, person in people:
-            body += _row(person, stream.labels, until_s, columns, detail.lines)
+            body += _row(person, stream, until_s, columns, detail.lines)
     for event in list(stream.events)[-detail.events :] if detail.events else ():
         body.append(Text(printable(f"{event.t:8.2f} s  {event.kind}  {event.text}"), "dim"))
     if stale:
@@ -132,92 +128,60 @@ def _state(stream: StreamView, now_s: float) -> tuple[str, str, bool]:
     return ("paused", CALM, False) if stream.paused else ("live", GOOD, False)
 
 
-def _cards(people: list[PersonView], labels: Sequence[str], now_s: float, columns: int) -> list[Text]:
+def _cards(people: list[PersonView], stream: StreamView, now_s: float, columns: int) -> list[Text]:
     n_beside = max(1, min(len(people), columns // CARD))
     width = columns // n_beside
-    cards = [_card(person, labels, now_s, width) for person in people]
+    cards = [_card(person, stream, now_s, width) for person in people]
     rows = [cards[first : first + n_beside] for first in range(0, len(cards), n_beside)]
     return [Text.assemble(*beside) for row in rows for beside in zip(*row, strict=True)]
 
 
-def _card(person: PersonView, labels: Sequence[str], now_s: float, width: int) -> list[Text]:
-    newest, inner = person.newest, max(1, width - 4)
+def _card(person: PersonView, stream: StreamView, now_s: float, width: int) -> list[Text]:
+    newest, labels, inner = person.newest, stream.labels, max(1, width - 4)
     colour = "dim" if newest.label is None else colour_of(newest.label, labels)
     letter, n_name = letters(labels), min(NAME, max((len(label) for label in labels), default=0))
     n_bar = max(0, inner - n_name - 8)
     body = []
     for label in labels:
         share = newest.posterior.get(label, 0.0)
-        name = _fitted(Text(f"{letter[label]} {printable(label)}"), n_name + 2)
-        bar = _fitted(Text("█" * round(share * n_bar), colour_of(label, labels)), n_bar)
+        name = fitted(Text(f"{letter[label]} {printable(label)}"), n_name + 2)
+        bar = fitted(Text("█" * round(share * n_bar), colour_of(label, labels)), n_bar)
         line = Text.assemble(name, " ", bar, f" {share:4.2f}")
         body.append(line)
         if label == newest.label:
             line.stylize("bold")
-    body += [_heights(person.marks, labels, inner), _letters(person.marks, labels, inner)]
+    body += [block_cells(person.marks, labels, inner), label_cells(person.marks, labels, inner)]
     body.append(Text(printable(_foot(person, now_s)), "dim"))
-    title = Text(f" {printable(who(newest.person))}: {printable(_verdict(person, now_s))} ", f"bold {colour}")
+    title = Text(f" {printable(who(newest.person))}: {printable(_verdict(person, stream, now_s))} ", f"bold {colour}")
     return _boxed(title, body, width, colour)
 
 
-def _row(person: PersonView, labels: Sequence[str], now_s: float, columns: int, lines: int) -> list[Text]:
+def _row(person: PersonView, stream: StreamView, now_s: float, columns: int, lines: int) -> list[Text]:
     n_verdict = NAME + 5
-    newest, n_left = person.newest, 10 + n_verdict + 1
+    newest, labels, n_left = person.newest, stream.labels, 10 + n_verdict + 1
     colour = "dim" if newest.label is None else colour_of(newest.label, labels)
     said = Text.assemble(
-        _fitted(Text(printable(who(newest.person))), 10),
-        _fitted(Text(printable(_verdict(person, now_s)), f"bold {colour}"), n_verdict),
+        fitted(Text(printable(who(newest.person))), 10),
+        fitted(Text(printable(_verdict(person, stream, now_s)), f"bold {colour}"), n_verdict),
         " ",
     )
     n_history = max(0, columns - n_left)
-    below = Text.assemble(said, _letters(person.marks, labels, n_history))
+    below, above = (cells(person.marks, labels, n_history) for cells in (label_cells, block_cells))
     if lines == 1:
-        return [below]
-    foot = _fitted(Text(f"  {printable(weights(newest))}", "dim"), n_left)
-    said_now = [below, Text.assemble(foot, _heights(person.marks, labels, n_history))]
-    return said_now if lines == 2 else [*said_now, _small_bars(newest, labels, columns)]
+        return [Text.assemble(said, below)]
+    foot = fitted(Text(f"  {printable(weights(newest))}", "dim"), n_left)
+    both = [Text.assemble(said, above), Text.assemble(foot, below)]
+    return both if lines == 2 else [*both, small_bars(newest, labels, columns)]
 
 
-def _small_bars(estimate: Estimate, labels: Sequence[str], columns: int) -> Text:
-    letter, n_each = letters(labels), max(1, (columns - 2) // max(1, len(labels)))
-    bars = Text("  ")
-    for label in labels:
-        n_eighths = round(8 * max(0, n_each - 3) * estimate.posterior.get(label, 0.0))
-        bar = "█" * (n_eighths // 8) + EIGHTHS[n_eighths % 8]
-        style = colour_of(label, labels)
-        bars.append_text(_fitted(Text.assemble((letter[label], style), " ", (bar, style)), n_each))
-    return bars
-
-
-def _verdict(person: PersonView, now_s: float) -> str:
+def _verdict(person: PersonView, stream: StreamView, now_s: float) -> str:
     since_s = now_s - person.at_s
-    return f"nothing for {since_s:.0f} s" if since_s >= GONE_S else verdict(person.newest)
+    return f"nothing for {since_s:.0f} s" if since_s >= stream.gone_s else verdict(person.newest)
 
 
 def _foot(person: PersonView, now_s: float) -> str:
     age_s = now_s - person.at_s + (person.newest.age_ms or 0.0) / 1000
     return f"{weights(person.newest)}  {age_s:.1f} s old".strip()
-
-
-def _letters(marks: Iterable[Mark | None], labels: Sequence[str], width: int) -> Text:
-    known = letters(labels)
-    return _cells(marks, labels, width, lambda mark: known.get(mark.label or "", ABSTAINED))
-
-
-def _heights(marks: Iterable[Mark | None], labels: Sequence[str], width: int) -> Text:
-    def block(mark: Mark) -> str:
-        return BLOCKS[min(len(BLOCKS) - 1, int(mark.confidence * len(BLOCKS)))] if mark.label else ABSTAINED
-
-    return _cells(marks, labels, width, block)
-
-
-def _cells(marks: Iterable[Mark | None], labels: Sequence[str], width: int, of: Callable[[Mark], str]) -> Text:
-    cells = Text()
-    for mark in list(marks)[-width:] if width else ():
-        style = "" if mark is None or mark.label is None else colour_of(mark.label, labels)
-        cells.append(GAP if mark is None else of(mark), style)
-    cells.pad_left(width - len(cells))
-    return cells
 
 
 def _legend(labels: Sequence[str], columns: int) -> list[Text]:
@@ -229,13 +193,8 @@ def _legend(labels: Sequence[str], columns: int) -> list[Text]:
 def _boxed(title: Text, body: list[Text], width: int, style: str) -> list[Text]:
     title.truncate(max(0, width - 4), overflow="ellipsis")
     top = Text.assemble(("╭─", style), title, ("─" * (width - title.cell_len - 3) + "╮", style))
-    lines = [Text.assemble(("│ ", style), _fitted(line, max(0, width - 4)), (" │", style)) for line in body]
+    lines = [Text.assemble(("│ ", style), fitted(line, max(0, width - 4)), (" │", style)) for line in body]
     return [top, *lines, Text("╰" + "─" * (width - 2) + "╯", style)]
-
-
-def _fitted(text: Text, width: int) -> Text:
-    text.truncate(width, overflow="ellipsis", pad=True)
-    return text
 
 
 def _flowed(parts: Sequence[Text], columns: int, between: str = "  ") -> list[Text]:

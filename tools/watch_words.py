@@ -8,7 +8,7 @@ def render(message: Message) -> str:
     head = f"{message.t:9.2f} s  {message.stream}"
     match message:
         case Session():
-            line = f"session  {about(message)}: {' '.join(message.labels)}"
+            line = f"session  {about(message)}: {' '.join(message.labels)}; {message.notice}"
         case Estimate():
             line = f"{who(message.person)}  {_verdict(message)}  {weights(message)}".rstrip() + _age(message)
         case Status():

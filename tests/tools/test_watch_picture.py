@@ -13,7 +13,8 @@ from stream.feed.messages import Message
 from tests.feeds import estimate, event, session, status
 from tests.tools.test_watch_board import ADDRESS, board_after
 from tools.watch_board import Board
-from tools.watch_picture import BAD, CALM, COLOURS, GOOD, OTHERS, WARN, colour_of, letters, picture
+from tools.watch_cells import COLOURS, OTHERS
+from tools.watch_picture import BAD, CALM, GOOD, WARN, picture
 
 SEVEN = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear")
 POSTERIOR = {"neutral": 0.25, "happiness": 0.75}
@@ -58,6 +59,7 @@ def test_each_person_is_a_card_with_bars_reasons_and_a_history() -> None:
     )
     assert lines(board, 100.5, 80) == [
         "emocast tcp://127.0.0.1:5563  14.0 messages/s  0 lost",
+        "for research",
         "a  ● live  temporal 0123456789abcdef on onnx, each 0.25 s",
         "25.0 frames/s, 4.0 hops/s, engine 10/20 ms, dropped: frames 3",
         "╭─ person 1: neutral 0.99 ─────────────╮╭─ person 2: (uncertain) ──────────────╮",
@@ -75,8 +77,8 @@ def test_many_persons_in_a_small_terminal_are_a_line_or_two_each_with_letters_ex
     low = lines(board_after(*some(8)), 100.0, 80, 24)
     assert [line[:25] for line in low if "person" in line] == [f"person {k}  happiness 0.75 " for k in range(1, 9)]
     assert "n neutral  h happiness  s surprise  S sadness  a anger  d disgust  f fear" in low
-    assert [line for line in low if line.endswith("h" * 50) and "person 8" in line]
-    assert sum(line.endswith("▇" * 50) for line in low) == 8
+    assert [line for line in low if line.endswith("▇" * 50) and "person 8" in line]
+    assert sum(line.endswith("h" * 50) for line in low) == 8
     lowest = lines(board_after(*some(8)), 100.0, 60, 14)
     assert sum("happiness 0.75" in line for line in lowest) == 8
     assert sum("▇" in line for line in lowest) == 0
@@ -91,8 +93,37 @@ def test_some_persons_in_a_small_terminal_have_small_bars() -> None:
 
 def test_what_does_not_fit_at_all_is_counted() -> None:
     low = lines(board_after(*some(8), *some(8, stream="b")), 100.0, 60, 12)
-    assert [line for line in low if "more lines" in line] == ["… 6 more lines", "… 6 more lines"]
+    assert [line for line in low if "more lines" in line] == ["… 5 more lines", "… 5 more lines"]
     assert [line[:8] for line in low if "●" in line] == ["a  ● liv", "b  ● liv"]
+
+
+def test_in_the_smallest_terminal_there_is_what_holds_now() -> None:
+    said = [*some(3), session(labels=SEVEN), status()]
+    assert [line.rstrip() for line in lines(board_after(*said), 100.0, 28, 5)] == [
+        "emocast tcp://127.0.0.1:5563",
+        "a  ● live",
+        "person 1  happiness 0.75",
+        "person 2  happiness 0.75",
+        "person 3  happiness 0.75",
+    ]
+
+
+def test_the_notice_is_there_whole_or_as_much_of_it_as_fits() -> None:
+    notice = "Estimates are guesses; ask those who are seen and heard for consent."
+    board = board_after(*some(1), session(labels=SEVEN, notice=notice), session(stream="b", notice=notice))
+    whole = [line.rstrip() for line in lines(board, columns=60)]
+    assert whole[1:3] == ["Estimates are guesses; ask those who are seen and heard for", "consent."]
+    assert lines(board, columns=60, height=14)[1] == notice[:59] + "…"
+    assert not any("guesses" in line for line in lines(board, columns=60, height=6))
+
+
+def test_long_hops_leave_no_gaps_and_nobody_is_gone_between_them() -> None:
+    board = board_after(session(hop_s=8.0), estimate(1, 1.0), estimate(1, 9.0), estimate(2, 9.0))
+    assert "person 1: happiness 0.75" in shown(board, 107.9)
+    assert "person 1: nothing for 13 s" in shown(board, 113.0)
+    assert [line[-4:] for line in lines(board, columns=40) if line.endswith("hh │")] == ["hh │"]
+    board = board_after(session(hop_s=8.0), estimate(1, 1.0), session(hop_s=0.25), estimate(1, 9.0), estimate(1, 12.0))
+    assert [line[-6:] for line in lines(board, columns=40) if line.endswith("hh h │")] == ["hh h │"]
 
 
 @settings(deadline=None, max_examples=40)
@@ -154,16 +185,6 @@ def test_text_from_the_feed_does_not_steer_the_terminal() -> None:
     assert "\x1b" not in text
 
 
-def test_each_label_has_a_letter_of_its_own() -> None:
-    assert letters(SEVEN) == {
-        "neutral": "n", "happiness": "h", "surprise": "s", "sadness": "S", "anger": "a", "disgust": "d", "fear": "f",
-    }  # fmt: skip
-    assert list(letters(("s", "ss", "sad", "sss", "Ärger")).values()) == ["s", "S", "a", "0", "r"]
-    many = letters(tuple(f"x{k}" for k in range(40)))
-    assert list(many.values())[:4] == ["x", "X", "2", "3"]
-    assert list(many.values())[-1] == "?"
-
-
 def luminance(colour: str) -> float:
     parts = [part / 255 for part in Color.parse(colour).get_truecolor()]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
@@ -174,9 +195,3 @@ def luminance(colour: str) -> float:
 def test_every_colour_can_be_read_on_black_and_on_white(colour: str) -> None:
     light = luminance(colour) + 0.05
     assert min(light / 0.05, 1.05 / light) >= 4.0  # contrast as WCAG 2 defines it; 3 is asked of large text
-
-
-def test_a_label_has_one_colour_and_unknown_ones_differ() -> None:
-    assert colour_of("Anger", ("x", "Anger")) == COLOURS["anger"]
-    unknown = [colour_of(label, ("a", "b", "c")) for label in ("a", "b", "c")]
-    assert unknown == list(OTHERS[:3])

@@ -18,7 +18,7 @@ from tools.watch_words import rates, render
             estimate(0, 1.0, label=None, reason="silence", age_ms=None, modalities={"face": 0.0, "voice": 0.0}),
             "     1.00 s  a  voice  (silence)",
         ),
-        (session(), "     0.00 s  a  session  temporal 0123456789abcdef on onnx: neutral happiness"),
+        (session(), "     0.00 s  a  session  temporal 0123456789abcdef on onnx: neutral happiness; for research"),
         (
             status(drops={"frames": 3, "audio": 0}, age_ms=(700.0, 810.4)),
             "     2.25 s  a  status  25.0 frames/s, 4.0 hops/s, engine 10/20 ms, age 700/810 ms, dropped: frames 3",
