@@ -3,8 +3,8 @@
 Everything is bounded, whatever a publisher sends: streams, persons, events, and rows of each.
 """
 
+import logging
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import msgspec
 
 from stream.feed.messages import Estimate, Event, Message, Session, Status, decode
 from stream.feed.security import FeedError
+from stream.recording.files import files_of
 
 MAX_STREAMS, MAX_PERSONS, MAX_EVENTS = 8, 16, 100
 FINE_ROWS = 1200  # kept as they came: five minutes at four estimates a second
@@ -22,6 +23,7 @@ HOP_S = 0.25  # media seconds from one estimate to the next until a session mess
 FILE_ROWS = 200_000  # of a file: fourteen hours at four estimates a second
 
 MODALITIES = ("face", "voice")
+_log = logging.getLogger("emocast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,18 +179,21 @@ def _status_row(status: Status) -> list[object]:
 def read_file(path: Path) -> History:
     """All that a file of messages says: a `.jsonl`, or a recording by the name of its `.mkv`.
 
-    A last line that was torn when its writer was killed is left out, as are lines that are no messages.
+    Lines that are no messages are left out, and told of: the last one was torn where its writer was killed.
 
     Raises:
         FeedError: If the file cannot be read or holds no message.
     """
-    feed = path.with_suffix(".feed.jsonl") if path.suffix == ".mkv" else path
-    history, n_messages = History(WHOLE_FILE), 0
+    feed = files_of(path).feed if path.suffix == ".mkv" else path
+    history, n_messages, n_others = History(WHOLE_FILE), 0, 0
     try:
         with feed.open("rb") as lines:
-            for message in _messages(lines):
-                history.take(message)
-                n_messages += 1
+            for line in lines:
+                if (message := _message(line)) is not None:
+                    history.take(message)
+                    n_messages += 1
+                else:
+                    n_others += bool(line.strip())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise FeedError(
@@ -199,12 +204,15 @@ def read_file(path: Path) -> History:
         raise FeedError(
             f"expected messages of the feed in {feed}, one a line, got none; make one with --out or --record"
         )
+    if n_others:
+        _log.warning(
+            "left out what is no message of the feed in %s: %d of %d lines", feed, n_others, n_messages + n_others
+        )
     return history
 
 
-def _messages(lines: Iterable[bytes]) -> Iterator[Message]:
-    for line in lines:
-        try:
-            yield decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
+def _message(line: bytes) -> Message | None:
+    try:
+        return decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

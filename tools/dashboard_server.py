@@ -29,13 +29,15 @@ def check_access(host: str, token: str | None) -> None:
     """Refuse to show a feed to a network without a token.
 
     Raises:
-        FeedError: If the host is not loopback and there is no token, or the token is easily guessed.
+        FeedError: If the host is not loopback and there is no token, or the token is easily guessed or no text.
     """
     if token is not None and len(token) < MIN_TOKEN:
         raise FeedError(
             f"expected a token of {MIN_TOKEN} characters or more, got one of {len(token)}; pass a longer one, or none "
             "on a loopback address"
         )
+    if token is not None and not token.isprintable():
+        raise FeedError("expected a token of letters, digits and signs that can be printed, got one with others")
     if token is None and not is_loopback(host):
         raise FeedError(
             f"expected a loopback host for a dashboard without a token, got {host}; pass --token TEXT, "

@@ -109,12 +109,16 @@ def test_whatever_comes_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("name", ["talk.feed.jsonl", "talk.mkv"])
-def test_a_file_is_kept_whole_but_for_what_is_no_message(tmp_path: Path, name: str) -> None:
+def test_a_file_is_kept_whole_but_for_what_is_no_message(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     n = FINE_ROWS + 100
     lines = [encode(session()), b'{"type":"session"', b"\xff", *(encode(estimate(1, i / 4)) for i in range(n))]
     (tmp_path / "talk.feed.jsonl").write_bytes(b"\n".join([*lines, lines[-1][:40]]))
     (lane,) = snapshot(read_file(tmp_path / name))["a"]["lanes"]
     assert [row[0] for row in lane["rows"]] == [i / 4 for i in range(n)]
+    path = tmp_path / "talk.feed.jsonl"
+    assert caplog.messages == [f"left out what is no message of the feed in {path}: 3 of {n + 4} lines"]
 
 
 def test_a_file_that_says_nothing_is_refused(tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ def test_a_network_needs_a_token() -> None:
             check_access("127.0.0.1", token)
 
 
+@pytest.mark.parametrize("token", ["\udcff2345678", "a secret\n"])
+def test_a_token_that_is_no_text_is_refused(token: str) -> None:
+    with pytest.raises(FeedError, match="expected a token of letters, digits and signs that can be printed"):
+        check_access("127.0.0.1", token)
+
+
 def test_a_port_in_use_is_told() -> None:
     with (
         served(board()) as server,
