@@ -64,7 +64,7 @@ def test_a_person_without_estimates_is_gone_and_leaves_with_the_time_shown(live:
     page, feed = live
     feed.publish(estimate(1, 20.0))
     page.shows('[data-stream="a"] .label', "happiness", "Gone")
-    assert page.text('[data-stream="a"] .why')[1] == "last seen 19 s ago"
+    assert page.text('[data-stream="a"] .why')[1] == "last estimate 19 s ago"
     feed.publish(estimate(1, 70.0))
     page.shows('[data-stream="a"] .who', "Person 1")
 
@@ -160,6 +160,9 @@ def test_a_pause_is_told_until_it_is_over(live: tuple[Page, Feed]) -> None:
     page, feed = live
     feed.publish(event(kind="paused", text="no estimates until resumed"))
     page.shows('[data-stream="a"] .state', "❚❚ paused")
+    feed.publish(status(t=60.0))
+    page.shows('[data-stream="a"] .label', "Paused", "Paused")
+    assert page.text('[data-stream="a"] .why') == ["last estimate 59 s ago"] * 2
     feed.publish(event(kind="resumed", text="goes on"))
     page.shows('[data-stream="a"] .state', "● live")
 

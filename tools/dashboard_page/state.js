@@ -39,7 +39,7 @@ class Stream {
 
   get ended() { return this.events.length > 0 && this.events.at(-1).kind === 'end'; }
 
-  get paused() { return this.events.findLast(({ kind }) => ['paused', 'resumed'].includes(kind))?.kind === 'paused'; }
+  pausedAt(when) { return this.events.findLast(({ kind, t }) => t <= when && ['paused', 'resumed'].includes(kind))?.kind === 'paused'; }
 
   begins() { return Math.min(...[...this.lanes.values()].map(({ rows }) => rows[0][ROW_T])); }  // with the first estimate
 

@@ -42,7 +42,7 @@ class StreamView {
   showState(nowMs) {
     const { stream } = this, silentS = stream.heardMs === null ? 0 : (nowMs - stream.heardMs) / 1000;
     const stale = !streams.recorded && !stream.ended && silentS >= STALE_S;
-    const kind = streams.recorded ? 'recorded' : stream.ended ? 'ended' : stale ? 'stale' : stream.paused ? 'paused' : 'live';
+    const kind = streams.recorded ? 'recorded' : stream.ended ? 'ended' : stale ? 'stale' : stream.pausedAt(Infinity) ? 'paused' : 'live';
     const words = { recorded: 'recording', ended: 'ended', live: '● live', paused: '❚❚ paused', stale: `stale: no message for ${Math.floor(silentS)} s` };
     put(this.at('.state'), words[kind]);
     this.at('.state').className = `pill state ${kind}`;
@@ -89,7 +89,7 @@ class StreamView {
         const after = [...this.lanes.keys()].filter((other) => other > person).sort((a, b) => a - b)[0];
         this.lanes.set(person, new LaneView(this, person, this.lanes.get(after)?.root ?? null));
       }
-      this.lanes.get(person).show(lane, view, when, this.stream.events, this.stream.hopS);
+      this.lanes.get(person).show(lane, view, when, this.stream);
     }
     this.at('.nobody').hidden = there.length > 0;
   }
@@ -162,12 +162,12 @@ class LaneView {
     canvas.addEventListener('pointercancel', leave);
   }
 
-  show(lane, view, when, events, hopS) {
+  show(lane, view, when, stream) {
     this.view = view;
-    const row = lane.rows[indexAt(lane.rows, when)], sinceS = row ? when - row[ROW_T] : Infinity, gone = sinceS > GONE_S + Math.max(hopS, row?.[ROW_HOP] ?? 0);
+    const row = lane.rows[indexAt(lane.rows, when)], sinceS = row ? when - row[ROW_T] : Infinity, gone = sinceS > GONE_S + Math.max(stream.hopS, row?.[ROW_HOP] ?? 0);
     const label = row && !gone ? row[ROW_LABEL] : null, who = this.person ? `Person ${this.person}` : 'A voice';
     put(this.at('.who'), view.cursor === null ? who : `${who}, at ${clock(view.cursor, 1)}`);
-    put(this.at('.label'), label ?? (!row ? 'Not yet' : gone ? 'Gone' : 'No estimate'));
+    put(this.at('.label'), label ?? (!row ? 'Not yet' : gone ? (stream.pausedAt(when) ? 'Paused' : 'Gone') : 'No estimate'));
     this.root.classList.toggle('none', label === null);
     this.root.classList.toggle('gone', gone);
     if (label === null) this.root.style.removeProperty('--tint');
@@ -179,12 +179,12 @@ class LaneView {
     put(this.at('.aside'), row && !gone ? this.aside(row) : '');
     this.showBars(lane.labels, gone ? null : row);
     this.at('canvas').setAttribute('aria-label', `Posterior of ${who} over time`);
-    const told = events.filter(({ person }) => (person ?? this.person) === this.person);
+    const told = stream.events.filter(({ person }) => (person ?? this.person) === this.person);
     drawLane(this.at('canvas'), lane, view, told);
   }
 
   why(row, label, sinceS, gone) {
-    if (gone) return Number.isFinite(sinceS) ? `last seen ${Math.round(sinceS)} s ago` : '';
+    if (gone) return Number.isFinite(sinceS) ? `last estimate ${Math.round(sinceS)} s ago` : '';
     return label === null ? REASONS[row[ROW_REASON]] ?? row[ROW_REASON] ?? '' : 'confidence';
   }
 
