@@ -29,7 +29,7 @@ class OnnxEngine:
         path: The ONNX file.
         threads: Threads inside an operator. One is the default: the line scores small batches beside a decoder and
             a detector. On two cores a second thread took 0.65 of the time while the other core was idle, 1.1 to 1.8
-            of it while that was busy (`python -m tools.onnx_options`).
+            of it while that was busy (`python -m tools.measure.onnx_options`).
         device: `cpu`, or `cuda` for ONNX Runtime's CUDA provider.
 
     Raises:
@@ -93,10 +93,10 @@ def check_device(device: str, providers: Sequence[str]) -> None:
 def session_options(*, threads: int, spinning: bool = False) -> Any:
     """ONNX Runtime's `SessionOptions` as every session here has them.
 
-    On the default bundle's encoders at batch 1 (`python -m tools.onnx_options`): without all graph optimisations 1.3
-    to 1.6 times as long, with branches side by side 1.8 to 2.0 times. Arena, memory pattern, packed weights and
-    denormals as zero made 0.99 to 1.01 and are left as ONNX Runtime has them. A graph loads in 8 ms, half of it
-    optimisation, so none is kept optimised. Threads that spin took up to 2.3 times as long beside a busy core.
+    On the default bundle's encoders at batch 1 (`python -m tools.measure.onnx_options`): without all graph
+    optimisations 1.3 to 1.6 times as long, with branches side by side 1.8 to 2.0 times. Arena, memory pattern, packed
+    weights and denormals as zero made 0.99 to 1.01 and are left as ONNX Runtime has them. A graph loads in 8 ms, half
+    of it optimisation, so none is kept optimised. Threads that spin took up to 2.3 times as long beside a busy core.
     """
     import onnxruntime as ort
 

@@ -13,7 +13,7 @@ from engines.bundle import PAIR_STAGES, RAW, Bundle
 from engines.engine import Engine, EngineError, TensorSpec
 from engines.onnx_runtime import OnnxEngine
 
-SAMPLES = Path(__file__).parent / "assets" / "samples.npz"  # made by tools/engine_samples.py
+SAMPLES = Path(__file__).parent / "assets" / "samples.npz"  # made by tools/engine/samples.py
 RATE_HZ = 16_000
 FLOW_UNIT_PX = 1 / 16
 PAIR_TAKES = {  # of a bundle of pairs, whose manifest need not say it

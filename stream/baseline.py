@@ -16,7 +16,7 @@ Limits. The ratio of two labels changes by a factor of exp(BOUND) = 4 at most, s
 window by more than that stays the label: a clear expression is never turned into another. Nothing is raised but by
 what others lose, so it cannot find an expression that was missed. It is a guess from some seconds: who was not neutral
 then is corrected for their mood. And it holds for one recogniser, one person, and conditions (light, microphone)
-like those it was taken in. `python -m tools.baseline_check` measures what it gains on speakers not trained on.
+like those it was taken in. `python -m tools.measure.baseline_check` measures what it gains on speakers not trained on.
 """
 
 import math

@@ -24,7 +24,7 @@ from stream.sources.live import LiveSource
 from stream.sources.microphone import Microphone
 from stream.windows import NS_PER_S
 from tests.flash_and_click import EVERY_S, FIRST_S, flash_times_s
-from tools.flash_show import SOUND_HZ, click_samples
+from tools.capture.flash_show import SOUND_HZ, click_samples
 
 
 def main(camera: str, microphone: str, speaker: str, n_flashes: str) -> None:

@@ -1,8 +1,8 @@
 """What a made clip shows and sounds like: its class stands in one signal, and every other signal tells nothing of it.
 
-A picture is a public-domain portrait (see `tools.demo_clip`) that the face detector and BlazePose see, or a texture
-that moves. Where and how large the portrait stands, its light, the noise and the phases differ from clip to clip.
-Whatever carries a class survives a mirror, since recognisers are trained on mirrored pictures too.
+A picture is a public-domain portrait (see `tools.replaying.demo_clip`) that the face detector and BlazePose see, or a
+texture that moves. Where and how large the portrait stands, its light, the noise and the phases differ from clip to
+clip. Whatever carries a class survives a mirror, since recognisers are trained on mirrored pictures too.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from stream.records import RATE_HZ
-from tools.demo_clip import read_portrait
+from tools.replaying.demo_clip import read_portrait
 
 # appearance: marks on the face. motion: speed of a texture, up or down. spectrum: pitch and formants of the voice.
 # skeleton: how far the body leans. agreement: marks and voice together, neither alone. both: marks and voice alike.

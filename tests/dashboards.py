@@ -15,10 +15,10 @@ import pytest
 
 from stream.feed.subscriber import Subscriber
 from tests.feeds import WAIT_S, until
-from tools.dashboard import follow, show
-from tools.dashboard_board import Board
-from tools.dashboard_history import History
-from tools.dashboard_server import PageServer
+from tools.dashboard.board import Board
+from tools.dashboard.dashboard import follow, show
+from tools.dashboard.history import History
+from tools.dashboard.server import PageServer
 
 FLAGS = (
     "--headless",

@@ -12,8 +12,8 @@ import zmq
 from stream.feed import control, control_messages, door, hub, late_joiners, messages, security, sinks
 from stream.feed.sinks import ZmqSink
 from tests.feeds import ANY
-from tools import control as control_command
-from tools import hub as hub_command
+from tools.feeds import control as control_command
+from tools.feeds import hub as hub_command
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "protocol.md").read_text()

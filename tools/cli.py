@@ -12,7 +12,7 @@ from engines.tensorrt.build import BuildOptions, batches_of
 from stream.config import FeedConfig, LiveConfig, SessionConfig
 from stream.feed.security import DEFAULT_ADDRESS
 from tools.errors import DONE, INTERRUPTED, MISUSE, WRONG_USE, leave_output
-from tools.train_options import TableOptions, TrainOptions
+from tools.recognisers.train_options import TableOptions, TrainOptions
 
 app = App(
     name="emocast",
@@ -43,7 +43,7 @@ def demo(
     feed: Outlet = FeedConfig(),
 ) -> int:
     """Stream a made clip with a real face through the whole line; needs no device and no file."""
-    from tools.demo import demo
+    from tools.replaying.demo import demo
 
     return demo(session=session, feed=feed)
 
@@ -77,10 +77,10 @@ def replay(
         Print nothing on standard output.
     """
     from stream.sources.media import Speed
-    from tools.replay import replay
+    from tools.replaying.replay import replay
 
     if verify is not None:
-        from tools.verify import verify as verified
+        from tools.replaying.verify import verify as verified
 
         return verified(verify, speed=Speed(speed))
     if not files:
@@ -105,7 +105,7 @@ def live(
     quiet
         Print nothing on standard output.
     """
-    from tools.live import live
+    from tools.capture.live import live
 
     return live(devices=devices, session=session, feed=feed, quiet=quiet)
 
@@ -136,7 +136,7 @@ def calibrate(
     out
         Write the person's baseline to this JSON file, in place of where it is kept.
     """
-    from tools.calibrate import calibrate
+    from tools.capture.calibrate import calibrate
 
     return calibrate(
         listen=listen, make=make, neutral=neutral, seconds=seconds, out=out, devices=devices, session=session
@@ -154,7 +154,7 @@ def devices_(*, seconds: float = 0.5, list_: Annotated[bool, Parameter(name="--l
     list_
         List them and open none.
     """
-    from tools.devices import devices
+    from tools.capture.devices import devices
 
     return devices(seconds=seconds, tried=not list_)
 
@@ -174,7 +174,7 @@ def watch(address: str = DEFAULT_ADDRESS, *, json: bool = False, insecure: bool 
     key
         Name of the client whose keys are used, for a feed with keys.
     """
-    from tools.watch import watch
+    from tools.feeds.watch import watch
 
     return watch(address, json_lines=json, insecure=insecure, key=key)
 
@@ -182,7 +182,7 @@ def watch(address: str = DEFAULT_ADDRESS, *, json: bool = False, insecure: bool 
 @models.default
 def models_list() -> int:
     """List the bundles that come with emocast."""
-    from tools.models import list_bundles
+    from tools.recognisers.models import list_bundles
 
     return list_bundles()
 
@@ -196,7 +196,7 @@ def models_show(name: str) -> int:
     name
         A shipped bundle's name, or a bundle folder.
     """
-    from tools.models import show_bundle
+    from tools.recognisers.models import show_bundle
 
     return show_bundle(name)
 
@@ -220,7 +220,7 @@ def train(
     list_
         Name the recipes.
     """
-    from tools.training import list_recipes, train
+    from tools.recognisers.training import list_recipes, train
 
     if list_ or recipe is None:
         return list_recipes()
@@ -257,7 +257,7 @@ def evaluate(
     seed
         Of the window draws and of the pairing.
     """
-    from tools.evaluation import evaluate
+    from tools.recognisers.evaluation import evaluate
 
     return evaluate(bundle, faces or [], voices or [], split=split, as_json=json, engine=engine, seed=seed)
 
@@ -284,7 +284,7 @@ def tables(
     rows
         Part of the name of a row, or a pattern with * and ?.
     """
-    from tools.tables import tables
+    from tools.recognisers.tables import tables
 
     return tables(paper, data or [], list_=list_, rows=rows, options=options)
 
@@ -308,7 +308,7 @@ def bench_throughput(
     json
         One JSON object instead of a table.
     """
-    from tools.bench import throughput
+    from tools.measure.bench import throughput
 
     return throughput(clip, repeat=repeat, as_json=json, session=session)
 
@@ -329,7 +329,7 @@ def bench_latency(
     json
         One JSON object instead of a table.
     """
-    from tools.bench import latency
+    from tools.measure.bench import latency
 
     return latency(clip, as_json=json, session=session)
 
@@ -350,7 +350,7 @@ def engine_build(
     anew
         Compile also what was compiled before.
     """
-    from tools.engine_build import build
+    from tools.engine.build import build
 
     return build(bundle, options, anew=anew)
 
@@ -371,7 +371,7 @@ def engine_verify(
     out
         Also write the report to this file.
     """
-    from tools.engine_verify import verify
+    from tools.engine.verify import verify
 
     return verify(bundle, options, out=out)
 
@@ -406,7 +406,7 @@ def engine_bench(
     picture
         Also draw it into this PNG file.
     """
-    from tools.engine_bench import bench
+    from tools.engine.bench import bench
 
     return bench(
         bundle, batches=batches_of(batch), rounds=rounds, budget_s=budget, threads=threads, as_json=json,
@@ -448,7 +448,7 @@ def dashboard(
     open_browser
         Open the page in this machine's browser.
     """
-    from tools.dashboard import dashboard
+    from tools.dashboard.dashboard import dashboard
 
     return dashboard(
         address, host=host, port=port, token=token, file=file, insecure=insecure, open_browser=open_browser, key=key
@@ -478,7 +478,7 @@ def hub(
     key
         Name of the client whose keys are used to read, for publishers with keys.
     """
-    from tools.hub import hub
+    from tools.feeds.hub import hub
 
     return hub(addresses, address=bind, insecure=insecure, keys=keys, key=key)
 
@@ -508,7 +508,7 @@ def control(
     key
         Name of the client whose keys are used, for a session with keys.
     """
-    from tools.control import control
+    from tools.feeds.control import control
 
     return control(command, text, lossless=lossless, address=address, key=key)
 
@@ -522,7 +522,7 @@ def keys_server(*, force: bool = False) -> int:
     force
         Replace a pair that is there; clients that have its public key are then shut out.
     """
-    from tools.keys import make_server
+    from tools.feeds.keys import make_server
 
     return make_server(force=force)
 
@@ -540,7 +540,7 @@ def keys_client(name: str, *, control: bool = False, force: bool = False) -> int
     force
         Replace a pair of that name.
     """
-    from tools.keys import make_client
+    from tools.feeds.keys import make_client
 
     return make_client(name, control=control, force=force)
 
@@ -548,7 +548,7 @@ def keys_client(name: str, *, control: bool = False, force: bool = False) -> int
 @keys.default
 def keys_list() -> int:
     """List the keys that are there."""
-    from tools.keys import list_keys
+    from tools.feeds.keys import list_keys
 
     return list_keys()
 

@@ -19,7 +19,7 @@ from stream.feed.security import FeedError
 from tests.feed_fuzz import command, frame, shake_hands
 from tests.feeds import ANY, WAIT_S, until
 from tests.stream.test_control import Noting
-from tools.keys import make_client, make_server
+from tools.feeds.keys import make_client, make_server
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
 from stream.feed.subscriber import Subscriber
 from tests.feeds import ANY, WAIT_S, estimate, serving, until
-from tools.keys import make_client, make_server
+from tools.feeds.keys import make_client, make_server
 
 
 @pytest.fixture

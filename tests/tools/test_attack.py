@@ -23,7 +23,7 @@ from stream.feed.keys import load_client_keys
 from stream.feed.messages import Estimate
 from stream.feed.subscriber import Subscriber
 from tests.feeds import WAIT_S, until
-from tools.keys import make_client, make_server
+from tools.feeds.keys import make_client, make_server
 
 ROOT = Path(__file__).parents[2]
 N_FRAMES = os.environ.get("EMOCAST_FUZZ", "3000")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tools.baseline_check import Gain, Scored, gain
+from tools.measure.baseline_check import Gain, Scored, gain
 
 LABELS = ("neutral", "anger", "joy")
 READ = {0: (0.8, 0.1, 0.1), 1: (0.05, 0.9, 0.05), 2: (0.05, 0.05, 0.9)}

@@ -17,9 +17,9 @@ from stream.sources.media import MediaSource, Speed
 from tests.flash_and_click import flash_and_click
 from tests.media_files import Audio, Video, write_media
 from tests.sessions import played
-from tools.calibrate import make_clip, measure_offset, take_neutral
-from tools.demo_clip import make
-from tools.flash_show import SOUND_HZ, click_samples, click_wave, show_flashes
+from tools.capture.calibrate import make_clip, measure_offset, take_neutral
+from tools.capture.flash_show import SOUND_HZ, click_samples, click_wave, show_flashes
+from tools.replaying.demo_clip import make
 
 NAMES = {"camera": "cam", "microphone": "mic"}
 

@@ -14,8 +14,8 @@ from stream.feed.sinks import ZmqSink
 from tests.feeds import ANY, session, status
 from tests.stream.test_control import Noting
 from tools.cli import run
-from tools.control import COMMANDS, ask, control, request_of
-from tools.keys import make_client, make_server
+from tools.feeds.control import COMMANDS, ask, control, request_of
+from tools.feeds.keys import make_client, make_server
 
 
 def test_it_asks_and_says_what_came(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,12 +14,12 @@ from stream.feed.sinks import ZmqSink
 from tests.dashboards import answer, events, following, knows
 from tests.feeds import ANY, WAIT_S, estimate, serving, session, status, until
 from tests.stream.test_subscriber import line_of, running
-from tools.dashboard import dashboard
-from tools.keys import make_client, make_server
-from tools.replay import sinks
+from tools.dashboard.dashboard import dashboard
+from tools.feeds.keys import make_client, make_server
+from tools.replaying.replay import sinks
 
 RUN = (
-    "import sys; from pathlib import Path; from tools.dashboard import dashboard;"
+    "import sys; from pathlib import Path; from tools.dashboard.dashboard import dashboard;"
     "file = Path(sys.argv[2]) if sys.argv[2:3] not in ([], ['-']) else None;"
     "sys.exit(dashboard(sys.argv[1], host='127.0.0.1', port=0, token=None, file=file, insecure=False,"
     " open_browser=False, key=sys.argv[3] if sys.argv[3:] else None))"

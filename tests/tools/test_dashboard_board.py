@@ -6,8 +6,8 @@ from typing import Any
 
 from stream.feed.messages import encode
 from tests.feeds import WAIT_S, estimate, session
-from tools.dashboard_board import BEAT_S, MAX_VIEWERS, VIEWER_QUEUE, Board, Viewer
-from tools.dashboard_history import MAX_STREAMS, History
+from tools.dashboard.board import BEAT_S, MAX_VIEWERS, VIEWER_QUEUE, Board, Viewer
+from tools.dashboard.history import MAX_STREAMS, History
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 from stream.feed.messages import encode
 from stream.feed.security import FeedError
 from tests.feeds import estimate, event, session, status
-from tools.dashboard_history import (
+from tools.dashboard.history import (
     COARSE_S,
     FINE_ROWS,
     KEPT_S,

@@ -13,8 +13,8 @@ from stream.feed.publisher import Feed
 from stream.feed.sinks import ZmqSink
 from tests.dashboards import Page, following, knows, showing
 from tests.feeds import ANY, estimate, event, serving, session, status, until
-from tools.dashboard_board import Board
-from tools.dashboard_history import History
+from tools.dashboard.board import Board
+from tools.dashboard.history import History
 
 NOTICE = "Estimates are guesses, not facts about a person; ask <b>first</b>."
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}

@@ -9,8 +9,8 @@ from stream.sources.media import MediaSource, Speed
 from tests.dashboards import Page, showing
 from tests.feeds import estimate, event, session, status, until
 from tests.recordings import record_session
-from tools.dashboard_board import Board
-from tools.dashboard_history import History, read_file
+from tools.dashboard.board import Board
+from tools.dashboard.history import History, read_file
 
 NOTICE = "for research"
 

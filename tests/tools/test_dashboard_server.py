@@ -10,9 +10,9 @@ import pytest
 from stream.feed.security import FeedError
 from tests.dashboards import answer, events, served
 from tests.feeds import WAIT_S, estimate
-from tools.dashboard_board import MAX_VIEWERS, Board
-from tools.dashboard_history import History
-from tools.dashboard_server import MAX_CONNECTIONS, PageServer, check_access, page
+from tools.dashboard.board import MAX_VIEWERS, Board
+from tools.dashboard.history import History
+from tools.dashboard.server import MAX_CONNECTIONS, PageServer, check_access, page
 
 
 def board() -> Board:

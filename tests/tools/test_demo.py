@@ -8,7 +8,7 @@ import pytest
 from stream.records import AudioBlock, VideoFrame
 from stream.sources.media import MediaSource, Speed
 from stream.voice import peak_level_dbfs
-from tools.demo_clip import DURATION_S, SEQUENCE, blend, expressed, make, read_portrait
+from tools.replaying.demo_clip import DURATION_S, SEQUENCE, blend, expressed, make, read_portrait
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from engines.onnx_runtime import OnnxEngine
 from engines.samples import Samples
 from tests.small_bundle import STAGES, small_bundle
 from tests.small_clip_bundle import small_clip_bundle
-from tools.engine_bench import bench, default_backends, fed
-from tools.engine_footprint import Footprint, Open, footprint
-from tools.engine_picture import DPI, figure_size
-from tools.engine_timing import timed
+from tools.engine.bench import bench, default_backends, fed
+from tools.engine.footprint import Footprint, Open, footprint
+from tools.engine.picture import DPI, figure_size
+from tools.engine.timing import timed
 
 
 @dataclass

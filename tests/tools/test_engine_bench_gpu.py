@@ -8,7 +8,7 @@ import pytest
 from tests.gpu import fake_gpu
 from tests.small_bundle import small_bundle
 from tools.cli import run
-from tools.engine_bench import bench, default_backends
+from tools.engine.bench import bench, default_backends
 
 
 def test_a_gpu_adds_its_backend(

@@ -1,7 +1,7 @@
 """Every graph of ours in every precision: valid, of operators that TensorRT takes, and close to float32 on real inputs.
 
 The small bundles are made by hand, the default is shipped, and the five recognisers are exported with fresh weights, as
-narrow as tests allow; `python -m tools.half_graphs` does the same for one of full size.
+narrow as tests allow; `python -m tools.measure.half_graphs` does the same for one of full size.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from tests.half_network import FLOAT, graph, matrix, node
 from tests.small_bundle import small_bundle, write_bundle
 from tests.small_clip_bundle import small_clip_bundle
 from tests.tools.test_five_recognisers import RECIPES
-from tools.half_graphs import main
+from tools.measure.half_graphs import main
 from train.clips.bundle import write_untrained
 from train.clips.recipes import CLIP_RECIPES
 

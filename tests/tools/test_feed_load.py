@@ -7,7 +7,7 @@ import pytest
 
 from stream.feed.sinks import ZmqSink
 from tests.feeds import ANY, estimate, event, serving
-from tools.feed_load import READY, Turn, _blocked, _readers, report
+from tools.measure.feed_load import READY, Turn, _blocked, _readers, report
 
 
 def test_readers_count_what_they_received_and_lost() -> None:

@@ -17,8 +17,8 @@ from stream.feed.sinks import ZmqSink
 from stream.feed.subscriber import Subscriber
 from tests.feeds import ANY, WAIT_S, raw_subscriber, receive, serving
 from tools.cli import run
-from tools.hub import hub
-from tools.keys import make_client, make_server
+from tools.feeds.hub import hub
+from tools.feeds.keys import make_client, make_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def hub_process(code: str) -> Iterator["subprocess.Popen[str]"]:
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_it_passes_on_until_it_is_told_to_end(end: signal.Signals) -> None:
     sink = ZmqSink(ANY)
-    code = f"import sys; from tools.hub import hub; sys.exit(hub([{{!r}}], address={ANY!r}))"
+    code = f"import sys; from tools.feeds.hub import hub; sys.exit(hub([{{!r}}], address={ANY!r}))"
     with serving(sink), hub_process(code.format(sink.address)) as process:
         assert process.stderr is not None
         opening = process.stderr.readline()
@@ -65,7 +65,8 @@ def test_with_keys_it_reads_and_publishes_what_only_those_with_keys_see(
     make_client("hub")
     make_client("robot")
     sink, robot = ZmqSink(ANY, keys=load_server_keys()), load_client_keys("robot")
-    code = f"import sys; from tools.hub import hub; sys.exit(hub([{{!r}}], address={ANY!r}, keys=True, key='hub'))"
+    call = f"hub([{{!r}}], address={ANY!r}, keys=True, key='hub')"
+    code = f"import sys; from tools.feeds.hub import hub; sys.exit({call})"
     with serving(sink), hub_process(code.format(sink.address)) as process:
         assert process.stderr is not None
         address = process.stderr.readline().removeprefix("emocast: publishing on ").split()[0]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tools.join_latency import join, main, publishing, table
+from tools.measure.join_latency import join, main, publishing, table
 
 
 def test_every_join_is_timed_but_the_first() -> None:

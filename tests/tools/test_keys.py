@@ -14,9 +14,9 @@ from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
 from stream.feed.subscriber import Subscriber
 from tests.feeds import ANY, WAIT_S, serving
-from tools.keys import list_keys, make_client, make_server
-from tools.replay import sinks
-from tools.watch import watch
+from tools.feeds.keys import list_keys, make_client, make_server
+from tools.feeds.watch import watch
+from tools.replaying.replay import sinks
 
 
 @pytest.fixture(autouse=True)

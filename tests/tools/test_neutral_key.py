@@ -10,7 +10,7 @@ from stream.baseline import read_baseline
 from stream.records import Score, SourceEvent
 from tests.small_bundle import small_bundle
 from tests.windows import face, window
-from tools.neutral_key import TAKEN_S, NeutralKey
+from tools.capture.neutral_key import TAKEN_S, NeutralKey
 
 
 @pytest.fixture(autouse=True)

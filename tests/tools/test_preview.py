@@ -7,8 +7,8 @@ import pytest
 
 from stream.feed.messages import Estimate, Event, Message, Status
 from stream.records import VideoFrame
-from tools.preview import COLOURS, MIN_HEIGHT_PX, SIDE_PX, Preview, drawn
-from tools.window import WindowError
+from tools.capture.preview import COLOURS, MIN_HEIGHT_PX, SIDE_PX, Preview, drawn
+from tools.capture.window import WindowError
 
 LABELS = ("neutral", "happiness", "fear")
 GREY = np.full((240, 320, 3), 90, np.uint8)

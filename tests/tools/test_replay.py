@@ -10,7 +10,7 @@ import pytest
 
 from tests.media_files import Audio, Video, truncate, write_media
 from tools.cli import run
-from tools.replay import stream_names
+from tools.replaying.replay import stream_names
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from stream.feed.control_messages import Reply
 from stream.feed.subscriber import Subscriber
 from tests.media_files import Audio, Video, write_media
 from tools.cli import run
-from tools.control import ask, request_of
+from tools.feeds.control import ask, request_of
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from stream.bridges.ros import MATCHES_TOPIC, Expression, IdsMatch, RosMapping
 from tests.feeds import estimate, event, session
-from tools.ros_node import MAX_TOPICS, Publishers, fill, relay
+from tools.feeds.ros_node import MAX_TOPICS, Publishers, fill, relay
 
 
 class ExpressionOfRos:
@@ -95,7 +95,7 @@ def test_the_type_of_an_id_is_a_plain_number_of_ros() -> None:
 
 @pytest.mark.skipif(find_spec("rclpy") is not None, reason="ROS is installed here")
 def test_without_ros_it_is_one_line() -> None:
-    done = subprocess.run([sys.executable, "-m", "tools.ros_node"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "tools.feeds.ros_node"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (

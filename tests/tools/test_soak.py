@@ -7,7 +7,7 @@ import pytest
 
 from stream.records import AudioBlock, VideoFrame
 from tests.media_files import Audio, Video, write_media
-from tools.soak import Loop, main, resident_mb, soak
+from tools.measure.soak import Loop, main, resident_mb, soak
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 

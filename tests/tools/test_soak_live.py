@@ -9,8 +9,8 @@ import pytest
 from stream.clock import ManualClock
 from stream.sources.device import Picture, Sound
 from tests.media_files import Audio, Video, write_media
-from tools.simulated_devices import DRIFT_PPM, FastClock, Simulated, simulated, simulated_devices
-from tools.soak_live import Sample, Soaked, main, report, soak
+from tools.measure.simulated_devices import DRIFT_PPM, FastClock, Simulated, simulated, simulated_devices
+from tools.measure.soak_live import Sample, Soaked, main, report, soak
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc"),

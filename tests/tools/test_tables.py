@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests import clip_corpora
-from tools.tables import tables
-from tools.train_options import TableOptions
+from tools.recognisers.tables import tables
+from tools.recognisers.train_options import TableOptions
 
 SETTINGS = ("crop_px=24", "image_widths=4,6,8", "image_hidden=16", "loop.batch_size=8")
 KEY = "Table 1: image-only"

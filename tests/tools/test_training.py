@@ -9,8 +9,8 @@ import pytest
 
 from tests import corpora_files as made
 from tools.cli import run
-from tools.train_options import TrainOptions
-from tools.training import list_recipes, train
+from tools.recognisers.train_options import TrainOptions
+from tools.recognisers.training import list_recipes, train
 
 # Stands for an environment without the package: Python then says that there is no such module.
 WITHOUT = "import sys; sys.modules[sys.argv[1]] = None; from tools.cli import run; sys.exit(run(sys.argv[2:]))"

@@ -9,7 +9,7 @@ from engines.bundle import load
 from tests import clip_corpora as made
 from tests.clip_signals import scenes
 from tests.sessions import played
-from tools.untrained import main
+from tools.measure.untrained import main
 
 
 def test_a_full_size_recogniser_is_made_and_streams(

@@ -30,8 +30,8 @@ from tests.media_files import truncate
 from tests.recordings import record, record_session, settings
 from tests.sessions import BUNDLE, MadeSource, frames, in_order, sound
 from tools.cli import run
-from tools.compare_estimates import difference
-from tools.verify import verify
+from tools.replaying.compare_estimates import difference
+from tools.replaying.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from stream.feed.security import FeedError
 from stream.feed.sinks import ZmqSink
 from tests.feeds import ANY, WAIT_S, estimate, event, serving, session, status, until
 from tests.stream.test_subscriber import line_of, running
-from tools.watch import LineSink, render, watch
+from tools.feeds.watch import LineSink, render, watch
 
-WATCH = "import sys; from tools.watch import watch; sys.exit(watch(sys.argv[1], json_lines='--json' in sys.argv))"
+WATCH = "import sys; from tools.feeds.watch import watch; sys.exit(watch(sys.argv[1], json_lines='--json' in sys.argv))"
 TERMINAL = "import os; os.environ.pop('COLUMNS', None); os.environ.pop('LINES', None); os.environ['TERM'] = '{}'; "
 
 

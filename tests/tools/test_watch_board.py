@@ -7,7 +7,7 @@ import pytest
 
 from stream.feed.messages import Message
 from tests.feeds import estimate, event, session, status
-from tools.watch_board import (
+from tools.feeds.watch_board import (
     MAX_EVENTS,
     MAX_MARKS,
     MAX_PERSONS,

@@ -4,8 +4,8 @@ from rich.text import Text
 
 from stream.feed.messages import Estimate
 from tests.feeds import estimate
-from tools.watch_board import Mark
-from tools.watch_cells import COLOURS, OTHERS, block_cells, colour_of, fitted, label_cells, letters, small_bars
+from tools.feeds.watch_board import Mark
+from tools.feeds.watch_cells import COLOURS, OTHERS, block_cells, colour_of, fitted, label_cells, letters, small_bars
 
 SEVEN = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear")
 

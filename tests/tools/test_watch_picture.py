@@ -12,9 +12,9 @@ from rich.console import Console, Group
 from stream.feed.messages import Message
 from tests.feeds import estimate, event, session, status
 from tests.tools.test_watch_board import ADDRESS, board_after
-from tools.watch_board import Board
-from tools.watch_cells import COLOURS, OTHERS
-from tools.watch_picture import BAD, CALM, GOOD, WARN, picture
+from tools.feeds.watch_board import Board
+from tools.feeds.watch_cells import COLOURS, OTHERS
+from tools.feeds.watch_picture import BAD, CALM, GOOD, WARN, picture
 
 SEVEN = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear")
 POSTERIOR = {"neutral": 0.25, "happiness": 0.75}

@@ -4,7 +4,7 @@ import pytest
 
 from stream.feed.messages import Message
 from tests.feeds import estimate, event, session, status
-from tools.watch_words import rates, render
+from tools.feeds.watch_words import rates, render
 
 
 @pytest.mark.parametrize(

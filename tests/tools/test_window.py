@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tools.window import Window, WindowError, has_display
+from tools.capture.window import Window, WindowError, has_display
 
 GREEN = np.full((40, 60, 3), (0, 200, 0), np.uint8)
 

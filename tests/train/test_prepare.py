@@ -23,7 +23,7 @@ from stream.perception.views import Perception, View
 from stream.records import AudioBlock, FrameFaces, VideoFrame
 from stream.sources.media import MediaSource, Speed
 from tests.media_files import Audio, Video, damage, number_of, numbered, tone, truncate, write_media
-from tools.demo_clip import picture, read_portrait
+from tools.replaying.demo_clip import picture, read_portrait
 from train.corpora.clips import Clip, ClipCorpus, Fold
 from train.corpora.items import CorpusError
 from train.preparation import cache
