@@ -138,6 +138,17 @@ def lane_rows(page: Page) -> Any:
     return page.run(script)
 
 
+def test_what_was_dropped_and_what_was_never_heard_is_told(live: tuple[Page, Feed]) -> None:
+    page, feed = live
+    dropped = '[data-stream="a"] .tile:nth-child(5)'
+    page.shows(f"{dropped} .more", "frames 3")
+    feed.publish(status(t=2.0, drops={"frames": 3}, overruns=2, audio_gap_s=0.25))
+    page.shows(f"{dropped} .more", "frames 3, 2 overruns, 0.3 s unheard")
+    feed.publish(status(t=3.0, audio_gap_s=0.04))
+    page.shows(f"{dropped} b", "0")
+    page.shows(f"{dropped} .more", "")
+
+
 def test_a_lane_is_parted_by_a_pause_and_not_by_long_hops(live: tuple[Page, Feed]) -> None:
     page, feed = live
     for t in (1.25, 1.5, 4.5, 4.75):  # a pause of three seconds

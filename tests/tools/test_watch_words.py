@@ -37,5 +37,6 @@ def test_text_from_the_feed_does_not_steer_the_terminal() -> None:
 
 def test_a_status_says_what_went_wrong_and_leaves_out_what_is_not_there() -> None:
     assert rates(status(engine_ms=None)) == ["25.0 frames/s", "4.0 hops/s", "0 dropped"]
+    assert rates(status(engine_ms=None, audio_gap_s=0.04))[2:] == ["0 dropped"]
     worse = status(engine_ms=None, drift_ppm=-12.34, overruns=2, audio_gap_s=0.25)
     assert rates(worse)[2:] == ["drift -12.3 ppm", "0 dropped", "2 overruns, 0.2 s unheard"]

@@ -50,7 +50,7 @@ def rates(status: Status) -> list[str]:
         parts.append(f"drift {status.drift_ppm:.1f} ppm")
     drops = " ".join(f"{name} {n}" for name, n in status.drops.items() if n)
     parts.append(f"dropped: {drops}" if drops else "0 dropped")
-    if status.overruns or status.audio_gap_s:
+    if status.overruns or status.audio_gap_s >= 0.05:  # less is said as 0.0
         parts.append(f"{status.overruns} overruns, {status.audio_gap_s:.1f} s unheard")
     return parts
 

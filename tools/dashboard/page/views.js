@@ -98,12 +98,12 @@ class StreamView {
     const row = this.stream.statuses[indexAt(this.stream.statuses, when)], status = this.cursor === null ? this.stream.status : null;
     const number = (value, digits) => (value === null || value === undefined ? '–' : value.toFixed(digits));
     const drops = status ? Object.entries(status.drops).filter(([, n]) => n).map(([name, n]) => `${name} ${n}`).join(', ') : '';
-    const gaps = status && status.audio_gap_s ? `${status.overruns} overruns, ${status.audio_gap_s.toFixed(1)} s unheard` : '';
+    const gaps = status && (status.overruns || status.audio_gap_s >= 0.05) ? `${status.overruns} overruns, ${status.audio_gap_s.toFixed(1)} s unheard` : '';
     this.tile('Video', 1, number(row?.[1], 1), 'frames/s', status ? `${number(status.analysed_rate_hz, 1)} analysed` : '', view);
     this.tile('Estimates', 2, number(row?.[2], 1), 'hops/s', status ? `${status.persons} tracked` : '', view);
     this.tile('Latency', 3, number(row?.[3], 0), 'ms', row && row[4] !== null ? `p99 ${number(row[4], 0)} ms` : '', view);
     this.tile('Engine', 5, number(row?.[5], 0), 'ms', status?.engine_ms ? `p99 ${number(status.engine_ms[1], 0)} ms` : '', view);
-    this.tile('Dropped', 6, number(row?.[6], 0), '', drops || gaps, view, row?.[6] > 0);
+    this.tile('Dropped', 6, number(row?.[6], 0), '', [drops, gaps].filter(Boolean).join(', '), view, row?.[6] > 0);
     this.tile('Clock drift', 7, number(row?.[7], 1), 'ppm', '', view);
     if (!streams.recorded) {
       const unread = streams.unreadable ? `${streams.unreadable} unreadable` : '';
