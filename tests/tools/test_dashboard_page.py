@@ -37,6 +37,7 @@ def live(page: Page) -> Iterator[tuple[Page, Feed]]:
         publish(feed)
         page.open(server.url)
         page.shows('.stream[data-stream="a"] .label', "happiness", "No estimate")
+        until(lambda: page.text('[data-stream="a"] .events li') != [])  # what was published last
         yield page, feed
 
 
