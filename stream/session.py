@@ -28,8 +28,8 @@ from stream.perception.views import Perception
 from stream.records import RATE_HZ, AudioBlock, Score, SourceEvent, SourceInfo, VideoFrame
 from stream.rings import FrameRing
 from stream.scoring import WindowScorer
-from stream.source import Source, Witness
-from stream.windows import NS_PER_S, sample_index
+from stream.source import Source, Witness, complete_ns
+from stream.windows import sample_index
 from stream.works import Works
 
 STATUS_S = 1.0
@@ -145,7 +145,7 @@ class Session:
                     self._frames.write(item)
                     self.meters.count("frames")
                 case AudioBlock():
-                    self._advance_video((item.first + len(item.samples)) * NS_PER_S // RATE_HZ)
+                    self._advance_video(complete_ns(item))
                     for ring in self._audio:
                         ring.write(item)
                 case SourceEvent():

@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +24,6 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(autouse=True, scope="module")
 def devices() -> None:
     require_pulse()
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A folder whose path is short enough for sockets."""
-    with tempfile.TemporaryDirectory(prefix="emo") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture

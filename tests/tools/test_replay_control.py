@@ -1,9 +1,7 @@
 """A replay that is asked something while it runs: a pause holds it, and what would change it is refused."""
 
 import json
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,6 @@ from stream.feed.subscriber import Subscriber
 from tests.media_files import Audio, Video, write_media
 from tools.cli import run
 from tools.feeds.control import ask, request_of
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A folder whose path is short enough for sockets."""
-    with tempfile.TemporaryDirectory(prefix="emo") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture

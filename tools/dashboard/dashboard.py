@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from stream.feed.arrivals import lateness_s
-from stream.feed.keys import load_client_keys
 from stream.feed.messages import Status
 from stream.feed.subscriber import Subscriber
 from tools.dashboard.board import Board
 from tools.dashboard.history import History, read_file
 from tools.dashboard.server import PageServer, check_access
+from tools.feeds.reading import subscribe
 
 BATCH_S = 0.15  # messages of so long a time go to the page together
 
@@ -53,7 +53,7 @@ def dashboard(
     try:
         with ExitStack() as opened:
             if file is None:
-                feed = opened.enter_context(_subscriber(address, insecure=insecure, key=key))
+                feed = opened.enter_context(subscribe(address, insecure=insecure, key=key))
                 board = Board(History(), source=feed.address)
             else:
                 board = Board(read_file(file), source=file.name, recorded=True)
@@ -75,12 +75,6 @@ def dashboard(
 def is_file_name(address: str) -> bool:
     """Whether what was given as an address is the name of a `.jsonl` or a recording."""
     return "://" not in address and Path(address).suffix in (".jsonl", ".mkv")
-
-
-def _subscriber(address: str, *, insecure: bool, key: str | None) -> Subscriber:
-    keys = None if key is None else load_client_keys(key)
-    server_key, secret = (None, None) if keys is None else (keys.server_key, keys.client_secret)
-    return Subscriber(address, insecure=insecure, server_key=server_key, client_secret=secret)
 
 
 def follow(feed: Subscriber, board: Board, ended: threading.Event | None = None) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from stream.feed.hub import Hub
-from stream.feed.keys import ClientKeys, load_client_keys, load_server_keys
+from stream.feed.keys import load_server_keys
 from stream.feed.security import FeedError, check_address
 from stream.feed.sinks import ZmqSink
-from stream.feed.subscriber import Subscriber
 from tools.errors import DONE
+from tools.feeds.reading import subscribe
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5565"
 TURN_S = 0.5  # how long Ctrl-C may wait where a signal does not end a poll
@@ -42,13 +42,12 @@ def hub(
     if not addresses:
         raise FeedError("expected the addresses of one publisher or more, got none; emocast hub tcp://127.0.0.1:5563")
     server_keys = load_server_keys() if keys else None
-    client_keys = None if key is None else load_client_keys(key)
-    named = [check_address(one, insecure=insecure, encrypted=client_keys is not None) for one in addresses]
+    named = [check_address(one, insecure=insecure, encrypted=key is not None) for one in addresses]
     named.append(check_address(address, insecure=insecure, encrypted=keys))
     if twice := next((one for one in named if named.count(one) > 1), None):
         raise FeedError(f"expected each address once, got {twice} twice; a hub publishes on an address of its own")
     with ExitStack() as life:
-        sources = [life.enter_context(_subscriber(source, insecure, client_keys)) for source in addresses]
+        sources = [life.enter_context(subscribe(source, insecure=insecure, key=key)) for source in addresses]
         sink = ZmqSink(address, insecure=insecure, keys=server_keys)
         running = life.enter_context(Hub(sources, sink, told=_say))
         life.enter_context(_until_told_to_end())
@@ -56,12 +55,6 @@ def hub(
         while True:
             running.serve(TURN_S)
     return DONE
-
-
-def _subscriber(address: str, insecure: bool, keys: ClientKeys | None) -> Subscriber:
-    if keys is None:
-        return Subscriber(address, insecure=insecure)
-    return Subscriber(address, server_key=keys.server_key, client_secret=keys.client_secret)
 
 
 def _say(line: str) -> None:

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from stream.bridges.ros import Expression, IdsMatch, RosMapping
-from stream.feed.keys import load_client_keys
 from stream.feed.messages import Message, topic_of
 from stream.feed.security import DEFAULT_ADDRESS, FeedError
-from stream.feed.subscriber import Subscriber
 from tools.errors import DONE, MISUSE
+from tools.feeds.reading import subscribe
 
 QUEUE = 10  # messages a ROS publisher keeps for its readers
 MAX_TOPICS = 256  # publishers held; those unused for longest are closed first
@@ -38,9 +37,7 @@ def ros_node(address: str = DEFAULT_ADDRESS, *, insecure: bool = False, key: str
         FeedError: If the address is malformed or not allowed, or the keys are not there.
     """
     ros = load_ros()
-    keys = None if key is None else load_client_keys(key)
-    server_key, secret = (None, None) if keys is None else (keys.server_key, keys.client_secret)
-    with Subscriber(address, insecure=insecure, server_key=server_key, client_secret=secret) as feed:
+    with subscribe(address, insecure=insecure, key=key) as feed:
         # Python's own handler of Ctrl-C: ROS's would close the publishers under a message that is on its way
         ros.rclpy.init(signal_handler_options=ros.signals.SignalHandlerOptions.NO)
         try:

@@ -10,11 +10,11 @@ import zmq
 from rich.console import Console, Group
 from rich.live import Live
 
-from stream.feed.keys import load_client_keys
 from stream.feed.messages import Estimate, Event, Message, Session, Status, encode
 from stream.feed.security import FeedError
 from stream.feed.subscriber import Subscriber
 from tools.errors import leave_output
+from tools.feeds.reading import subscribe
 from tools.feeds.watch_board import Board
 from tools.feeds.watch_picture import STALE_S, picture
 from tools.feeds.watch_words import render as render
@@ -39,10 +39,9 @@ def watch(address: str, *, json_lines: bool, insecure: bool = False, key: str | 
     Raises:
         FeedError: If the address is malformed or not allowed, or the keys are not there.
     """
-    keys = None if key is None else load_client_keys(key)
-    server_key, secret = (None, None) if keys is None else (keys.server_key, keys.client_secret)
+    subscriber = subscribe(address, insecure=insecure, key=key)
     try:
-        with Subscriber(address, insecure=insecure, server_key=server_key, client_secret=secret) as feed:
+        with subscriber as feed:
             console = Console()
             if json_lines:
                 _write_lines(feed, lambda message: encode(message).decode(), (Session, Estimate, Status, Event))
